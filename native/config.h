@@ -1,0 +1,86 @@
+// Typed, ranged reading of config.json. Every refusal names the field by its full path, the allowed
+// range and the value found. Knows JSON and error text; knows no architecture and no tensor.
+
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "json.h"
+
+namespace mlxk {
+
+// All readers throw EngineError validation_error: reason config_missing_field when a field without
+// default is absent or null, config_invalid for anything else. A null counts as absent.
+class ConfigReader {
+ public:
+  explicit ConfigReader(std::shared_ptr<const Json> root, std::string path = "");
+
+  int dim(std::string_view name) const;  // 1 to 2^20: sizes, heads, vocabulary
+  int dim(std::string_view name, int fallback) const;
+  int count(std::string_view name) const;  // 1 to 65,536: heads, experts
+  int count(std::string_view name, int fallback) const;
+  int count_or_zero(std::string_view name, int fallback) const;
+  int layers(std::string_view name) const;  // 1 to 4,096
+  int layers(std::string_view name, int fallback) const;
+  int integer(std::string_view name, int fallback, int min, int max) const;
+
+  float positive(std::string_view name) const;  // finite and above zero, as float
+  float positive(std::string_view name, float fallback) const;
+  float number(std::string_view name) const;  // finite, as float
+  float number(std::string_view name, float fallback) const;
+  bool flag(std::string_view name, bool fallback) const;
+  std::string text(std::string_view name) const;
+  std::string text(std::string_view name, std::string_view fallback) const;
+
+  // Lists: at most 1,048,576 elements; the field must be there.
+  std::vector<int> ints(std::string_view name, int min, int max) const;
+  std::vector<float> floats(std::string_view name) const;
+  std::vector<std::string> texts(std::string_view name) const;
+  std::vector<int> ids(std::string_view name) const;  // one id or a list; absent gives an empty list
+
+  bool has(std::string_view name) const;  // present and not null
+  const Json* find(std::string_view name) const;  // null when absent or null
+  ConfigReader child(std::string_view name) const;
+  std::optional<ConfigReader> maybe(std::string_view name) const;
+
+  void require(bool ok, std::string_view field, std::string_view message) const;
+  [[noreturn]] void refuse(std::string_view field, std::string_view message) const;
+  std::string path(std::string_view field) const;  // "rope_scaling.factor"; of this when empty
+  const Json& json() const { return *root_; }
+
+ private:
+  const Json* expect(std::string_view name) const;  // throws config_missing_field
+  int read_int(std::string_view name, int min, int max) const;
+  int to_int(const Json& value, std::string_view field, int min, int max) const;
+  float to_float(const Json& value, std::string_view field) const;
+  const Json::Array& list(std::string_view name, const char* of) const;
+
+  std::shared_ptr<const Json> root_;
+  std::string path_;
+};
+
+struct Quantization {
+  int group_size, bits;
+  std::string mode;  // affine, mxfp4, mxfp8, nvfp4
+
+  bool operator==(const Quantization&) const = default;
+};
+
+struct QuantizationConfig {
+  std::optional<Quantization> base;
+  // By module path. An empty optional: the file says false, this layer is not quantized. An entry of
+  // `true` means the base parameters.
+  std::map<std::string, std::optional<Quantization>> layers;
+};
+
+// Reads `quantization`, or `quantization_config` where that has the same shape (bits, group_size).
+// A combination MLX has no kernel for is refused with reason quantization_unsupported.
+QuantizationConfig read_quantization(const ConfigReader& config);
+
+}  // namespace mlxk
