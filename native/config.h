@@ -42,7 +42,7 @@ class ConfigReader {
   std::vector<int> ints(std::string_view name, int min, int max) const;
   std::vector<float> floats(std::string_view name) const;
   std::vector<std::string> texts(std::string_view name) const;
-  std::vector<int> ids(std::string_view name) const;  // one id or a list; absent gives an empty list
+  std::vector<int> ids(std::string_view name) const;  // one id or a list; absent: empty
 
   bool has(std::string_view name) const;  // present and not null
   const Json* find(std::string_view name) const;  // null when absent or null
@@ -72,10 +72,13 @@ struct Quantization {
   bool operator==(const Quantization&) const = default;
 };
 
+// Whether MLX has kernels for this combination.
+bool quantization_supported(const Quantization& q);
+
 struct QuantizationConfig {
   std::optional<Quantization> base;
-  // By module path. An empty optional: the file says false, this layer is not quantized. An entry of
-  // `true` means the base parameters.
+  // By module path. An empty optional: the file says false, this layer is not quantized. An entry
+  // of `true` means the base parameters.
   std::map<std::string, std::optional<Quantization>> layers;
 };
 

@@ -1,6 +1,6 @@
 // The one exception type of the core and the few words needed to raise it.
-// `code` is a name of the public error taxonomy, `reason` the finer cause in snake_case; the message
-// names the thing and the value. Knows nothing above it: no files, no tensors, no N-API.
+// `code` is a name of the public error taxonomy, `reason` the finer cause in snake_case; the
+// message names the thing and the value. Knows nothing above it: no files, no tensors, no N-API.
 
 #pragma once
 

@@ -1,5 +1,5 @@
 // How much memory this process may hope for, as the machine and its container tell it. MLX's own
-// limit is only advice (it was seen to allocate far past it), so the core budgets with these numbers.
+// limit is only advice (it was seen to allocate far past it), so the core budgets with these.
 
 #pragma once
 

@@ -1,5 +1,5 @@
-// Strict reader of one .safetensors file: the whole header is proved sound before any tensor byte is
-// read, because the tensor library behind it accepts files that lie. Owns the open handle. Knows
+// Strict reader of one .safetensors file: the whole header is proved sound before any tensor byte
+// is read, because the tensor library behind it accepts files that lie. Owns the open file. Knows
 // names, types, shapes and bytes; no tensor library and no architecture.
 
 #pragma once
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "error.h"
+#include "input_file.h"
 
 namespace mlxk {
 
@@ -34,46 +35,44 @@ inline constexpr size_t kMaxTensors = 200'000;
 inline constexpr size_t kMaxTensorNameBytes = 512;
 inline constexpr size_t kMaxRank = 8;
 
-// Checks a header (without its eight length bytes) against the size of the whole file. `label` opens
-// each message. Entries come back sorted by start. Pure: the fuzz target drives this.
+// Checks a header (without its eight length bytes) against the size of the whole file, which is at
+// least as long as the two together. `label` opens each message. Entries come back sorted by start.
+// Pure, so that it can be fuzzed.
 std::vector<TensorEntry> parse_safetensors_header(std::string_view header, uint64_t file_size,
                                                   const std::string& label);
 
-// "lfs_pointer", "html_page" or null: what a file that should be something else really is.
-const char* recognize_impostor(std::string_view first_bytes);
+// Throws lfs_pointer or html_page when these are the first bytes of such a file; 64 are enough.
+void refuse_impostor(std::string_view first_bytes, const std::string& label);
 
 class SafetensorsFile {
  public:
-  // validation_error with reason: file_missing, not_a_file, file_unreadable, read_failed, lfs_pointer,
-  // html_page, header_length, header_utf8, header_json, header_duplicate, header_depth,
-  // too_many_tensors, tensor_name, dtype_unsupported, shape_invalid, size_overflow, size_mismatch,
-  // offsets_overlap, offsets_gap, offsets_range, trailing_bytes. Links are followed.
+  // validation_error with reason: file_missing, not_a_file, file_unreadable, read_failed,
+  // lfs_pointer, html_page, header_length, header_utf8, header_json, header_duplicate,
+  // header_depth, too_many_tensors, tensor_name, dtype_unsupported, shape_invalid, size_overflow,
+  // size_mismatch, offsets_overlap, offsets_gap, offsets_range, trailing_bytes. Links are followed.
   static SafetensorsFile open(const std::string& path);
 
-  SafetensorsFile(SafetensorsFile&& other) noexcept;
-  SafetensorsFile& operator=(SafetensorsFile&& other) noexcept;
-  ~SafetensorsFile();
-
-  const std::string& path() const { return path_; }
-  uint64_t size() const { return size_; }
+  const std::string& path() const { return file_.path(); }
+  uint64_t size() const { return file_.size(); }
   const std::vector<TensorEntry>& tensors() const { return tensors_; }  // sorted by start
 
   // Safe from several threads at once. A file cut meanwhile gives reason file_changed, a disk error
   // read_failed; `dst` then holds garbage.
-  void read(const TensorEntry& tensor, void* dst) const;
-  void read_range(uint64_t begin, uint64_t end, void* dst) const;
+  void read(const TensorEntry& tensor, void* dst) const {
+    read_range(tensor.begin, tensor.end, dst);
+  }
+  void read_range(uint64_t begin, uint64_t end, void* dst) const {
+    file_.read(begin, end - begin, dst);
+  }
 
   // Call after the last read: throws file_changed if the handle's size or time moved, or the path
   // now leads to another file or to none.
-  void verify_unchanged() const;
+  void verify_unchanged() const { file_.verify_unchanged(); }
 
  private:
-  SafetensorsFile() = default;
+  explicit SafetensorsFile(InputFile file) : file_(std::move(file)) {}
 
-  std::string path_;
-  int fd_ = -1;
-  uint64_t size_ = 0, inode_ = 0, device_ = 0;
-  int64_t mtime_ns_ = 0;
+  InputFile file_;
   std::vector<TensorEntry> tensors_;
 };
 
