@@ -141,8 +141,8 @@ const Checkpoint::Tensor* Checkpoint::find(std::string_view name) const {
 }
 
 void Checkpoint::check_index(const std::string& path) const {
-  const auto index = read_json_file(path, kIndexName, kMaxIndexBytes, "index_invalid",
-                                    "index_invalid");
+  const auto index =
+      read_json_file(path, kIndexName, kMaxIndexBytes, "index_invalid", "index_invalid");
   auto refuse = [](const char* reason, const std::string& message) {
     invalid(reason, std::string(kIndexName) + ": " + message);
   };
@@ -153,13 +153,13 @@ void Checkpoint::check_index(const std::string& path) const {
   for (const SafetensorsFile& file : files_) present.insert(base_name(file.path()));
   for (const auto& [name, value] : map->as_object().members()) {
     if (!value.is_string()) {
-      refuse("index_invalid", "weight_map " + quoted(name) + " must be a file name, got " +
-                                  value.describe());
+      refuse("index_invalid",
+             "weight_map " + quoted(name) + " must be a file name, got " + value.describe());
     }
     const std::string& shard = value.as_string();
     if (!is_plain_file_name(shard)) {
-      refuse("index_file_name", "weight_map " + quoted(name) + " must be a plain file name, got " +
-                                    quoted(shard));
+      refuse("index_file_name",
+             "weight_map " + quoted(name) + " must be a plain file name, got " + quoted(shard));
     }
     if (!present.contains(shard)) {
       refuse("index_shard_missing",

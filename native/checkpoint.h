@@ -31,16 +31,16 @@ class Checkpoint {
   const std::string& folder() const { return folder_; }
   ConfigReader config() const { return ConfigReader(config_); }
   const std::vector<SafetensorsFile>& files() const { return files_; }  // sorted by name
-  const std::vector<Tensor>& tensors() const { return tensors_; }  // by file, then offset
-  const Tensor* find(std::string_view name) const;  // null when absent
-  uint64_t total_bytes() const { return total_bytes_; }  // of all tensors
+  const std::vector<Tensor>& tensors() const { return tensors_; }       // by file, then offset
+  const Tensor* find(std::string_view name) const;                      // null when absent
+  uint64_t total_bytes() const { return total_bytes_; }                 // of all tensors
 
   void read(const Tensor& tensor, void* dst) const { files_[tensor.file].read(tensor.entry, dst); }
   void verify_unchanged() const;  // call after the last read
 
  private:
   Checkpoint() = default;
-  void collect();                              // files_ to tensors_, none twice
+  void collect();  // files_ to tensors_, none twice
   void check_index(const std::string& path) const;
 
   std::string folder_;

@@ -236,8 +236,8 @@ Quantization read_parameters(const ConfigReader& c, bool defaults) {
   }
   // A layer's entry may leave out what the mode implies; the base entry says everything.
   const bool take = defaults || q.mode != "affine";
-  q.group_size = take ? c.integer("group_size", fallback->group_size, 1, kMaxGroup)
-                      : c.count("group_size");
+  q.group_size =
+      take ? c.integer("group_size", fallback->group_size, 1, kMaxGroup) : c.count("group_size");
   q.bits = take ? c.integer("bits", fallback->bits, 1, kMaxBits) : c.count("bits");
   if (quantization_supported(q)) return q;
   unsupported(c.path("") + " asks for " + q.mode + " with " + std::to_string(q.bits) +

@@ -44,7 +44,7 @@ class ConfigReader {
   std::vector<std::string> texts(std::string_view name) const;
   std::vector<int> ids(std::string_view name) const;  // one id or a list; absent: empty
 
-  bool has(std::string_view name) const;  // present and not null
+  bool has(std::string_view name) const;          // present and not null
   const Json* find(std::string_view name) const;  // null when absent or null
   ConfigReader child(std::string_view name) const;
   std::optional<ConfigReader> maybe(std::string_view name) const;

@@ -18,9 +18,9 @@ namespace mlxk {
 
 struct JsonOptions {
   size_t max_bytes = 10'000'000;
-  size_t max_values = 4'000'000;      // bounds memory: about 40 bytes a value
-  int max_depth = 64;                 // of nested arrays and objects; the outermost is depth 1
-  bool python_literals = false;       // NaN, Infinity and -Infinity, which Python's json writes
+  size_t max_values = 4'000'000;         // bounds memory: about 40 bytes a value
+  int max_depth = 64;                    // of nested arrays and objects; the outermost is depth 1
+  bool python_literals = false;          // NaN, Infinity and -Infinity, which Python's json writes
   bool wide_integers_as_double = false;  // integers beyond 64 bits become numbers, not errors
 };
 
@@ -41,7 +41,7 @@ class Json {
 
   class Object {
    public:
-    const Json* find(std::string_view name) const;  // null when absent; O(log n)
+    const Json* find(std::string_view name) const;                   // null when absent; O(log n)
     const std::vector<Member>& members() const { return members_; }  // in document order
     size_t size() const { return members_.size(); }
 

@@ -70,8 +70,10 @@ uint64_t cgroup_limit_bytes(const std::string& membership, const std::string& ro
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string group = line.substr(second + 1);
-    if (group.empty() || group[0] != '/' || group.find("/..") != std::string::npos) continue;
+    std::string group = line.substr(second + 1);
+    if (group.empty() || group[0] != '/') continue;
+    // Seen from inside a namespace, a group outside it begins with "/..": only the root is visible.
+    if (group.starts_with("/..")) group = "/";
     if (controllers.empty()) {
       limit = std::min(limit, tightest(root, group, "memory.max"));
     } else if (names_memory(controllers)) {

@@ -125,9 +125,9 @@ class HeaderReader {
   void check_name(const std::string& name) const {
     if (name.empty()) refuse("tensor_name", "a tensor has an empty name");
     if (name.size() > kMaxTensorNameBytes) {
-      refuse_tensor("tensor_name", name, "has a name of " + std::to_string(name.size()) +
-                                             " bytes, more than " +
-                                             std::to_string(kMaxTensorNameBytes));
+      refuse_tensor("tensor_name", name,
+                    "has a name of " + std::to_string(name.size()) + " bytes, more than " +
+                        std::to_string(kMaxTensorNameBytes));
     }
     for (char c : name) {
       const auto byte = static_cast<unsigned char>(c);
@@ -143,16 +143,16 @@ class HeaderReader {
     }
     const Json::Array& dims = shape.as_array();
     if (dims.size() > kMaxRank) {
-      refuse_tensor("shape_invalid", entry.name, "has " + std::to_string(dims.size()) +
-                                                     " dimensions, more than " +
-                                                     std::to_string(kMaxRank));
+      refuse_tensor("shape_invalid", entry.name,
+                    "has " + std::to_string(dims.size()) + " dimensions, more than " +
+                        std::to_string(kMaxRank));
     }
     for (const Json& dim : dims) {
       int64_t size;
       if (!dim.get(size) || size < 0 || size > kMaxDimension) {
         refuse_tensor("shape_invalid", entry.name,
-                      "has the dimension " + dim.describe() +
-                          "; each is an integer from 0 to " + std::to_string(kMaxDimension));
+                      "has the dimension " + dim.describe() + "; each is an integer from 0 to " +
+                          std::to_string(kMaxDimension));
       }
       entry.shape.push_back(size);
     }
@@ -269,8 +269,8 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
   // Text in the first eight bytes is always a length beyond the limit, so no sound file is hit.
   refuse_impostor({start, known}, path);
   if (size < kLengthBytes + 2) {
-    invalid("header_length", path + ": has " + std::to_string(size) +
-                                 " bytes, too few for a safetensors file");
+    invalid("header_length",
+            path + ": has " + std::to_string(size) + " bytes, too few for a safetensors file");
   }
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(start[i]);

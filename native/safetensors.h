@@ -18,8 +18,8 @@ namespace mlxk {
 // The types of the format that MLX can hold. The F8 kinds arrive as bytes.
 enum class Dtype { Bool, U8, I8, U16, I16, U32, I32, U64, I64, F16, BF16, F32, F8_E4M3, F8_E8M0 };
 
-size_t dtype_size(Dtype dtype);         // bytes per element
-const char* dtype_name(Dtype dtype);    // as the format spells it: "BF16"
+size_t dtype_size(Dtype dtype);       // bytes per element
+const char* dtype_name(Dtype dtype);  // as the format spells it: "BF16"
 
 struct TensorEntry {
   std::string name;
