@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -24,6 +25,21 @@ struct EngineError : std::runtime_error {
 
 [[noreturn]] inline void invalid(std::string reason, const std::string& message) {
   throw EngineError("validation_error", std::move(reason), message);
+}
+
+// Call inside a catch block: what was thrown, as the one type that leaves the core.
+inline EngineError current_error() {
+  try {
+    throw;
+  } catch (const EngineError& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return {"insufficient_memory", "allocation_failed", "no memory left"};
+  } catch (const std::exception& error) {
+    return {"internal_error", "unexpected", error.what()};
+  } catch (...) {
+    return {"internal_error", "unexpected", "an exception of unknown type"};
+  }
 }
 
 // Text from a file, made safe to print: quoted, everything outside printable ASCII as \xNN, cut at

@@ -1,0 +1,192 @@
+// See engine.h.
+
+#include "engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <future>
+
+#include "memory_budget.h"
+
+namespace mlxk {
+namespace {
+
+constexpr int kPrefillStepCpu = 512;   // short enough that cancel and other rows wait less than a second
+constexpr int kPrefillStepGpu = 2048;  // as mlx-lm
+
+// Half the budget is never the cache of freed buffers: the rest stays for the system.
+constexpr uint64_t kCacheShare = 4;
+
+uint64_t device_budget() {
+  const uint64_t machine = machine_memory_bytes(), gpu = mx::recommended_working_set();
+  return gpu > 0 ? std::min<uint64_t>(gpu, machine) : machine;
+}
+
+}  // namespace
+
+struct Engine::Loading {
+  uint64_t owner, model;
+  LoadOptions options;
+  std::unique_ptr<Loader> loader;
+  std::shared_ptr<LoadListener> listener;
+  bool done = false;
+};
+
+std::shared_ptr<Engine> Engine::acquire() {
+  static std::mutex mutex;
+  static std::weak_ptr<Engine> current;
+  const std::lock_guard lock(mutex);
+  auto engine = current.lock();
+  if (!engine) {
+    engine = std::shared_ptr<Engine>(new Engine());
+    current = engine;
+  }
+  return engine;
+}
+
+uint64_t Engine::new_id() {
+  static std::atomic<uint64_t> next{1};
+  return next++;
+}
+
+Engine::Engine() : thread_([this] { run(); }) {}
+
+Engine::~Engine() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+void Engine::post(std::function<void()> job) {
+  {
+    const std::lock_guard lock(mutex_);
+    inbox_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+void Engine::run() {
+  const mx::Thread thread(mx::default_device());
+  mx::set_cache_limit(device_budget() / kCacheShare);
+  mx::wire_recommended_memory();
+  bool busy = false;
+  while (true) {
+    std::vector<std::function<void()>> jobs;
+    {
+      std::unique_lock lock(mutex_);
+      if (!busy) wake_.wait(lock, [this] { return stopping_ || !inbox_.empty(); });
+      jobs.swap(inbox_);
+      if (stopping_ && jobs.empty()) break;
+    }
+    for (auto& job : jobs) job();
+    jobs.clear();
+    busy = step();
+  }
+  loading_.clear();
+  models_.clear();
+}
+
+bool Engine::step() {
+  for (auto& loading : loading_) step_load(*loading);
+  std::erase_if(loading_, [](const auto& loading) { return loading->done; });
+  bool busy = !loading_.empty();
+  for (auto& [id, model] : models_) {
+    if (!model.scheduler->runnable()) continue;
+    model.scheduler->step();
+    busy = busy || model.scheduler->runnable();
+  }
+  return busy;
+}
+
+void Engine::step_load(Loading& loading) {
+  try {
+    const bool read = loading.loader->step();
+    loading.listener->progress(loading.loader->done_bytes(), loading.loader->total_bytes());
+    if (!read) return;
+    LoadedModel model = loading.loader->finish();
+    const ModelInfo info = model.info;
+    const int step = loading.options.prefill_step > 0             ? loading.options.prefill_step
+                     : mx::default_device() == mx::Device::gpu ? kPrefillStepGpu
+                                                                  : kPrefillStepCpu;
+    models_.emplace(loading.model,
+                    Resident{loading.owner, std::make_unique<Scheduler>(std::move(model), step,
+                                                                        loading.options.memory_bytes)});
+    loading.done = true;
+    loading.listener->loaded(info);
+  } catch (...) {
+    loading.done = true;
+    loading.listener->failed(current_error());
+  }
+}
+
+void Engine::load(uint64_t owner, uint64_t model, std::string folder, LoadOptions options,
+                  std::shared_ptr<LoadListener> listener) {
+  post([this, owner, model, folder = std::move(folder), options, listener = std::move(listener)]() mutable {
+    try {
+      if (options.memory_bytes == 0) options.memory_bytes = device_budget();
+      auto loader = std::make_unique<Loader>(folder, options.context_length, options.memory_bytes);
+      loading_.push_back(std::make_unique<Loading>(
+          Loading{owner, model, options, std::move(loader), listener}));
+    } catch (...) {
+      listener->failed(current_error());
+    }
+  });
+}
+
+void Engine::cancel_load(uint64_t model) {
+  post([this, model] {
+    for (auto& loading : loading_) {
+      if (loading->model != model) continue;
+      loading->done = true;
+      loading->listener->failed(EngineError("validation_error", "aborted", "the load was aborted"));
+    }
+    std::erase_if(loading_, [](const auto& loading) { return loading->done; });
+  });
+}
+
+void Engine::generate(uint64_t model, Request request) {
+  post([this, model, request = std::move(request)]() mutable {
+    const auto found = models_.find(model);
+    if (found != models_.end()) {
+      found->second.scheduler->submit(std::move(request));
+    } else {
+      request.listener->end(End::abort, {}, nullptr);  // disposed while the request was on its way
+    }
+  });
+}
+
+void Engine::cancel(uint64_t model, uint64_t request) {
+  post([this, model, request] {
+    if (const auto found = models_.find(model); found != models_.end()) found->second.scheduler->cancel(request);
+  });
+}
+
+void Engine::credit(uint64_t model, uint64_t request, uint64_t tokens) {
+  post([this, model, request, tokens] {
+    if (const auto found = models_.find(model); found != models_.end()) {
+      found->second.scheduler->credit(request, tokens);
+    }
+  });
+}
+
+void Engine::dispose(uint64_t model, std::function<void()> done) {
+  post([this, model, done = std::move(done)] {
+    if (models_.erase(model) > 0) mx::clear_cache();
+    done();
+  });
+}
+
+void Engine::forget(uint64_t owner) {
+  std::promise<void> gone;
+  post([this, owner, &gone] {
+    std::erase_if(loading_, [owner](const auto& loading) { return loading->owner == owner; });
+    std::erase_if(models_, [owner](const auto& model) { return model.second.owner == owner; });
+    gone.set_value();
+  });
+  gone.get_future().wait();
+}
+
+}  // namespace mlxk

@@ -1,0 +1,97 @@
+// What a layer remembers of one sequence, and the view of it that a forward pass works on.
+//
+// Each sequence owns its own states, so rows join and leave a batch without copying anyone's keys, rows of any length
+// run together without padding or masks, and every kind of state works in a batch as it works alone.
+// Thread: engine thread only.
+
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "mx.h"
+
+namespace mlxk {
+
+class LayerState {
+ public:
+  virtual ~LayerState() = default;
+  // The arrays to evaluate so that the state no longer hangs on the graph that made it.
+  virtual void collect(std::vector<Array>& arrays) const = 0;
+  virtual size_t bytes() const = 0;
+};
+
+// Keys and values [1, K, T, D] of one sequence, in buffers that grow by whole steps of `kStep` positions: MLX's fused
+// decode kernels want slices of such a buffer. With a window W only what the last W positions can see is kept.
+class KVCache final : public LayerState {
+ public:
+  static constexpr int kStep = 256;
+
+  explicit KVCache(int window = 0) : window_(window) {}
+
+  // Appends L positions; returns what those positions may look at, oldest first: at most window - 1 + L of it.
+  std::pair<Array, Array> update(const Array& keys, const Array& values);
+
+  void collect(std::vector<Array>& arrays) const override;
+  size_t bytes() const override;
+
+ private:
+  void reserve(const Array& keys, const Array& values, int length);
+
+  int window_;
+  int begin_ = 0;  // first position still kept, as an index into the buffers
+  int end_ = 0;    // next position to write
+  Array keys_, values_;
+};
+
+// All layers of one sequence, and how many tokens they have seen.
+struct SequenceCache {
+  std::vector<std::unique_ptr<LayerState>> layers;
+  int position = 0;
+
+  size_t bytes() const;
+  void collect(std::vector<Array>& arrays) const;
+};
+
+// The sequences of one forward pass; each contributes `length` tokens.
+class Batch {
+ public:
+  Batch(std::vector<SequenceCache*> rows, int length);
+
+  int rows() const { return static_cast<int>(rows_.size()); }
+  int length() const { return length_; }
+  SequenceCache& row(int index) const { return *rows_[static_cast<size_t>(index)]; }
+
+  // Position of the first token of every row, when it is the same for all.
+  std::optional<int> common_offset() const { return common_offset_; }
+  // The positions as an int32 array [rows], for rows that differ.
+  const Array& offsets();
+  // Boolean [length, keys], true attends: causal, aligned to the lower right, each query seeing `window` keys.
+  const Array& window_mask(int keys, int window);
+
+  // Counts the tokens of this pass; called once, after the last layer.
+  void advance();
+
+ private:
+  std::vector<SequenceCache*> rows_;
+  int length_;
+  std::optional<int> common_offset_;
+  Array offsets_;
+  std::map<std::pair<int, int>, Array> masks_;
+};
+
+// One layer's part of a batch: what a model's attention or recurrence receives.
+struct LayerCache {
+  Batch& batch;
+  int layer;
+
+  template <class State>
+  State& state(int row) const {
+    return static_cast<State&>(*batch.row(row).layers[static_cast<size_t>(layer)]);
+  }
+};
+
+}  // namespace mlxk

@@ -1,0 +1,57 @@
+// From a model folder to a model on the device, in steps small enough that running generations do not stall.
+// Every byte is read here, through the strict reader, never by MLX: MLX's own loader accepts headers that lie.
+// Thread: engine thread only.
+
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "checkpoint.h"
+#include "model.h"
+#include "mx.h"
+
+namespace mlxk {
+
+struct ModelInfo {
+  std::string model_type;
+  int vocab_size = 0;
+  int context_length = 0;
+  int layers = 0;
+  uint64_t weight_bytes = 0;
+  std::string weight_type;  // the largest by bytes: float32, bfloat16, 4-bit, …
+};
+
+struct LoadedModel {
+  std::unique_ptr<Model> model;
+  ModelInfo info;
+};
+
+class Loader {
+ public:
+  // Opens and checks the folder. Throws what Checkpoint::open throws, not_implemented for the model_type, and
+  // insufficient_memory when the weights exceed `memory_bytes` less what is in use.
+  Loader(const std::string& folder, int context_length, uint64_t memory_bytes);
+
+  uint64_t total_bytes() const { return checkpoint_.total_bytes(); }
+  uint64_t done_bytes() const { return done_bytes_; }
+
+  // Reads about `kStepBytes`; true once all is read.
+  bool step();
+  // Builds the model from what was read. Throws what the architecture refuses.
+  LoadedModel finish();
+
+ private:
+  static constexpr uint64_t kStepBytes = uint64_t{32} << 20;
+
+  Checkpoint checkpoint_;
+  ModelFactory factory_;
+  ModelInfo info_;
+  std::map<std::string, Array> tensors_;
+  size_t next_ = 0;
+  uint64_t done_bytes_ = 0;
+};
+
+}  // namespace mlxk

@@ -1,0 +1,503 @@
+// See mx.h. Thread: every function but `release` callbacks runs on a thread that holds an mx::Thread.
+
+#include "mx.h"
+
+#include <mlx/c/mlx.h>
+
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+
+#include "error.h"
+
+// mlx-c includes <complex.h>, whose macro I would break any template parameter of that name.
+#undef I
+
+namespace mlxk::mx {
+namespace {
+
+thread_local std::string last_error;
+thread_local mlx_stream stream{nullptr};
+thread_local bool compile_elementwise = false;
+
+void remember_error(const char* message, void*) { last_error = message; }
+
+// mlx-c's own handler prints and ends the process, so ours goes in before the first call that can fail.
+void install_error_handler() {
+  static std::once_flag once;
+  std::call_once(once, [] { mlx_set_error_handler(remember_error, nullptr, nullptr); });
+}
+
+[[noreturn]] void raise() {
+  std::string message = std::exchange(last_error, {});
+  // mlx-c appends the path of the machine that built it.
+  if (auto at = message.rfind(" at "); at != std::string::npos) message.resize(at);
+  throw EngineError("internal_error", "mlx_error", "MLX: " + (message.empty() ? "unknown failure" : message));
+}
+
+inline void check(int status) {
+  if (status != 0) raise();
+}
+
+inline mlx_array raw(const Array& a) { return mlx_array{a.ctx()}; }
+
+// Calls `op(&result, arguments…, stream)` and owns the result.
+template <class Op, class... Args>
+Array call(Op op, Args... args) {
+  mlx_array result{nullptr};
+  const int status = op(&result, args..., stream);
+  Array owned = Array::adopt(result.ctx);
+  check(status);
+  return owned;
+}
+
+class Vector {
+ public:
+  explicit Vector(const std::vector<Array>& arrays) : vector_(mlx_vector_array_new()) {
+    for (const Array& a : arrays) {
+      if (mlx_vector_array_append_value(vector_, raw(a)) != 0) {
+        mlx_vector_array_free(vector_);
+        raise();
+      }
+    }
+  }
+  ~Vector() { mlx_vector_array_free(vector_); }
+  Vector(const Vector&) = delete;
+  Vector& operator=(const Vector&) = delete;
+  mlx_vector_array get() const { return vector_; }
+
+ private:
+  mlx_vector_array vector_;
+};
+
+std::vector<Array> unpack(mlx_vector_array vector, int status) {
+  std::vector<Array> arrays;
+  const size_t n = status == 0 ? mlx_vector_array_size(vector) : 0;
+  for (size_t i = 0; i < n && status == 0; ++i) {
+    mlx_array element{nullptr};
+    status = mlx_vector_array_get(&element, vector, i);
+    arrays.push_back(Array::adopt(element.ctx));
+  }
+  mlx_vector_array_free(vector);
+  check(status);
+  return arrays;
+}
+
+mlx_dtype to_c(Type type) {
+  switch (type) {
+    case Type::boolean: return MLX_BOOL;
+    case Type::u8: return MLX_UINT8;
+    case Type::u16: return MLX_UINT16;
+    case Type::u32: return MLX_UINT32;
+    case Type::u64: return MLX_UINT64;
+    case Type::i8: return MLX_INT8;
+    case Type::i16: return MLX_INT16;
+    case Type::i32: return MLX_INT32;
+    case Type::i64: return MLX_INT64;
+    case Type::f16: return MLX_FLOAT16;
+    case Type::f32: return MLX_FLOAT32;
+    case Type::f64: return MLX_FLOAT64;
+    case Type::bf16: return MLX_BFLOAT16;
+    case Type::complex64: return MLX_COMPLEX64;
+  }
+  throw EngineError("internal_error", "mlx_error", "unknown array type");
+}
+
+Type from_c(mlx_dtype type) {
+  switch (type) {
+    case MLX_BOOL: return Type::boolean;
+    case MLX_UINT8: return Type::u8;
+    case MLX_UINT16: return Type::u16;
+    case MLX_UINT32: return Type::u32;
+    case MLX_UINT64: return Type::u64;
+    case MLX_INT8: return Type::i8;
+    case MLX_INT16: return Type::i16;
+    case MLX_INT32: return Type::i32;
+    case MLX_INT64: return Type::i64;
+    case MLX_FLOAT16: return Type::f16;
+    case MLX_FLOAT32: return Type::f32;
+    case MLX_FLOAT64: return Type::f64;
+    case MLX_BFLOAT16: return Type::bf16;
+    case MLX_COMPLEX64: return Type::complex64;
+  }
+  throw EngineError("internal_error", "mlx_error", "unknown array type");
+}
+
+struct Bounds {
+  std::vector<int> start, stop, strides;
+  Bounds(const Array& a, int axis, int from, int to) {
+    stop = a.shape();
+    start.assign(stop.size(), 0);
+    strides.assign(stop.size(), 1);
+    const size_t at = static_cast<size_t>(axis < 0 ? axis + static_cast<int>(stop.size()) : axis);
+    if (at >= stop.size() || from < 0 || to < from || to > stop[at]) {
+      throw EngineError("internal_error", "mlx_error", "slice outside its array");
+    }
+    start[at] = from;
+    stop[at] = to;
+  }
+};
+
+}  // namespace
+
+const char* type_name(Type type) {
+  switch (type) {
+    case Type::boolean: return "bool";
+    case Type::u8: return "uint8";
+    case Type::u16: return "uint16";
+    case Type::u32: return "uint32";
+    case Type::u64: return "uint64";
+    case Type::i8: return "int8";
+    case Type::i16: return "int16";
+    case Type::i32: return "int32";
+    case Type::i64: return "int64";
+    case Type::f16: return "float16";
+    case Type::f32: return "float32";
+    case Type::f64: return "float64";
+    case Type::bf16: return "bfloat16";
+    case Type::complex64: return "complex64";
+  }
+  return "unknown";
+}
+
+size_t type_size(Type type) { return mlx_dtype_size(to_c(type)); }
+
+Device default_device() {
+  install_error_handler();
+  static const Device device = [] {
+    const mlx_device gpu = mlx_device_new_type(MLX_GPU, 0);
+    bool available = false;
+    const bool ok = mlx_device_is_available(&available, gpu) == 0 && available;
+    mlx_device_free(gpu);
+    return ok ? Device::gpu : Device::cpu;
+  }();
+  return device;
+}
+
+std::string mlx_version() {
+  mlx_string text = mlx_string_new();
+  const int status = ::mlx_version(&text);
+  std::string version = status == 0 ? mlx_string_data(text) : "";
+  mlx_string_free(text);
+  return version;
+}
+
+Thread::Thread(Device device) {
+  install_error_handler();
+  const mlx_device chosen = mlx_device_new_type(device == Device::gpu ? MLX_GPU : MLX_CPU, 0);
+  const int status = mlx_set_default_device(chosen);
+  mlx_device_free(chosen);
+  check(status);
+  stream = device == Device::gpu ? mlx_default_gpu_stream_new() : mlx_default_cpu_stream_new();
+  compile_elementwise = device == Device::gpu;
+  if (!compile_elementwise) mlx_disable_compile();
+}
+
+Thread::~Thread() {
+  mlx_synchronize(stream);
+  mlx_clear_cache();
+  mlx_stream_free(std::exchange(stream, mlx_stream{nullptr}));
+  mlx_clear_streams();
+}
+
+Array Array::adopt(void* ctx) {
+  Array a;
+  a.ctx_ = ctx;
+  return a;
+}
+
+Array::Array(const Array& other) {
+  if (other.ctx_ == nullptr) return;
+  mlx_array copy{nullptr};
+  check(mlx_array_set(&copy, raw(other)));
+  ctx_ = copy.ctx;
+}
+
+Array::~Array() {
+  if (ctx_ != nullptr) mlx_array_free(mlx_array{ctx_});
+}
+
+int Array::ndim() const { return static_cast<int>(mlx_array_ndim(raw(*this))); }
+
+int Array::dim(int axis) const {
+  const int n = ndim();
+  const int at = axis < 0 ? axis + n : axis;
+  if (at < 0 || at >= n) throw EngineError("internal_error", "mlx_error", "no such axis");
+  return mlx_array_shape(raw(*this))[at];
+}
+
+std::vector<int> Array::shape() const {
+  const int n = ndim();
+  if (n == 0) return {};
+  const int* dims = mlx_array_shape(raw(*this));
+  return {dims, dims + n};
+}
+
+size_t Array::size() const { return mlx_array_size(raw(*this)); }
+size_t Array::nbytes() const { return mlx_array_nbytes(raw(*this)); }
+Type Array::dtype() const { return from_c(mlx_array_dtype(raw(*this))); }
+
+std::span<const float> Array::f32() const {
+  if (dtype() != Type::f32) throw EngineError("internal_error", "mlx_error", "array is not float32");
+  const float* data = mlx_array_data_float32(raw(*this));
+  if (data == nullptr) raise();
+  return {data, size()};
+}
+
+std::span<const uint32_t> Array::u32() const {
+  if (dtype() != Type::u32) throw EngineError("internal_error", "mlx_error", "array is not uint32");
+  const uint32_t* data = mlx_array_data_uint32(raw(*this));
+  if (data == nullptr) raise();
+  return {data, size()};
+}
+
+Array from_memory(void* data, const Shape& shape, Type type, void (*release)(void*)) {
+  Array a = Array::adopt(
+      mlx_array_new_data_managed(data, shape.data(), static_cast<int>(shape.size()), to_c(type), release).ctx);
+  if (!a) raise();
+  return a;
+}
+
+namespace {
+Array copy_of(const void* data, const Shape& shape, mlx_dtype type) {
+  Array a = Array::adopt(mlx_array_new_data(data, shape.data(), static_cast<int>(shape.size()), type).ctx);
+  if (!a) raise();
+  return a;
+}
+}  // namespace
+
+Array from_ids(std::span<const uint32_t> ids, const Shape& shape) { return copy_of(ids.data(), shape, MLX_UINT32); }
+Array from_ints(std::span<const int32_t> values, const Shape& shape) {
+  return copy_of(values.data(), shape, MLX_INT32);
+}
+Array from_floats(std::span<const float> values, const Shape& shape) {
+  return copy_of(values.data(), shape, MLX_FLOAT32);
+}
+
+Array scalar(float value, Type type) {
+  Array a = Array::adopt(mlx_array_new_float32(value).ctx);
+  return type == Type::f32 ? a : astype(a, type);
+}
+
+Array zeros(const Shape& shape, Type type) { return call(mlx_zeros, shape.data(), shape.size(), to_c(type)); }
+Array arange(int start, int stop, Type type) {
+  return call(mlx_arange, static_cast<double>(start), static_cast<double>(stop), 1.0, to_c(type));
+}
+
+Array reshape(const Array& a, const Shape& shape) { return call(mlx_reshape, raw(a), shape.data(), shape.size()); }
+Array swapaxes(const Array& a, int axis1, int axis2) { return call(mlx_swapaxes, raw(a), axis1, axis2); }
+Array transpose(const Array& a) { return call(mlx_transpose, raw(a)); }
+Array expand_dims(const Array& a, int axis) { return call(mlx_expand_dims, raw(a), axis); }
+
+Array slice(const Array& a, int axis, int start, int stop) {
+  const Bounds b(a, axis, start, stop);
+  return call(mlx_slice, raw(a), b.start.data(), b.start.size(), b.stop.data(), b.stop.size(), b.strides.data(),
+              b.strides.size());
+}
+
+Array slice_update(const Array& a, const Array& update, int axis, int start) {
+  const Bounds b(a, axis, start, start + update.dim(axis));
+  return call(mlx_slice_update, raw(a), raw(update), b.start.data(), b.start.size(), b.stop.data(), b.stop.size(),
+              b.strides.data(), b.strides.size());
+}
+
+std::vector<Array> split(const Array& a, int parts, int axis) {
+  mlx_vector_array result = mlx_vector_array_new();
+  const int status = mlx_split(&result, raw(a), parts, axis, stream);
+  return unpack(result, status);
+}
+
+std::vector<Array> split_at(const Array& a, std::span<const int> indices, int axis) {
+  mlx_vector_array result = mlx_vector_array_new();
+  const int status = mlx_split_sections(&result, raw(a), indices.data(), indices.size(), axis, stream);
+  return unpack(result, status);
+}
+
+Array concatenate(const std::vector<Array>& parts, int axis) {
+  const Vector vector(parts);
+  return call(mlx_concatenate_axis, vector.get(), axis);
+}
+
+Array astype(const Array& a, Type type) { return a.dtype() == type ? a : call(mlx_astype, raw(a), to_c(type)); }
+Array view(const Array& a, Type type) { return call(mlx_view, raw(a), to_c(type)); }
+Array contiguous(const Array& a) { return call(mlx_contiguous, raw(a), false); }
+
+Array take(const Array& a, const Array& indices, int axis) { return call(mlx_take_axis, raw(a), raw(indices), axis); }
+Array take_along(const Array& a, const Array& indices, int axis) {
+  return call(mlx_take_along_axis, raw(a), raw(indices), axis);
+}
+Array put_along(const Array& a, const Array& indices, const Array& values, int axis) {
+  return call(mlx_put_along_axis, raw(a), raw(indices), raw(values), axis);
+}
+
+Array operator+(const Array& a, const Array& b) { return call(mlx_add, raw(a), raw(b)); }
+Array operator-(const Array& a, const Array& b) { return call(mlx_subtract, raw(a), raw(b)); }
+Array operator*(const Array& a, const Array& b) { return call(mlx_multiply, raw(a), raw(b)); }
+Array operator/(const Array& a, const Array& b) { return call(mlx_divide, raw(a), raw(b)); }
+Array operator-(const Array& a) { return call(mlx_negative, raw(a)); }
+Array less(const Array& a, const Array& b) { return call(mlx_less, raw(a), raw(b)); }
+Array less_equal(const Array& a, const Array& b) { return call(mlx_less_equal, raw(a), raw(b)); }
+Array greater_equal(const Array& a, const Array& b) { return call(mlx_greater_equal, raw(a), raw(b)); }
+Array logical_and(const Array& a, const Array& b) { return call(mlx_logical_and, raw(a), raw(b)); }
+Array where(const Array& condition, const Array& a, const Array& b) {
+  return call(mlx_where, raw(condition), raw(a), raw(b));
+}
+Array exp(const Array& a) { return call(mlx_exp, raw(a)); }
+Array sigmoid(const Array& a) { return call(mlx_sigmoid, raw(a)); }
+Array sum(const Array& a, int axis, bool keepdims) { return call(mlx_sum_axis, raw(a), axis, keepdims); }
+Array max(const Array& a, int axis, bool keepdims) { return call(mlx_max_axis, raw(a), axis, keepdims); }
+Array logsumexp(const Array& a, int axis, bool keepdims) { return call(mlx_logsumexp_axis, raw(a), axis, keepdims); }
+Array cumsum(const Array& a, int axis, bool reverse, bool inclusive) {
+  return call(mlx_cumsum_axis, raw(a), axis, reverse, inclusive, mlx_optional_dtype{MLX_FLOAT32, false});
+}
+Array argmax(const Array& a, int axis) { return call(mlx_argmax_axis, raw(a), axis, false); }
+Array argpartition(const Array& a, int kth, int axis) { return call(mlx_argpartition_axis, raw(a), kth, axis); }
+Array sort(const Array& a, int axis) { return call(mlx_sort_axis, raw(a), axis); }
+
+Array matmul(const Array& a, const Array& b) { return call(mlx_matmul, raw(a), raw(b)); }
+Array addmm(const Array& c, const Array& a, const Array& b) {
+  return call(mlx_addmm, raw(c), raw(a), raw(b), 1.0f, 1.0f);
+}
+
+Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                       const QuantizedShape& q) {
+  return call(mlx_quantized_matmul, raw(x), raw(w), raw(scales), raw(biases), true,
+              mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str());
+}
+
+Array dequantize(const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q, Type type) {
+  return call(mlx_dequantize, raw(w), raw(scales), raw(biases), mlx_optional_int{q.group_size, true},
+              mlx_optional_int{q.bits, true}, q.mode.c_str(), mlx_array{nullptr},
+              mlx_optional_dtype{to_c(type), true});
+}
+
+Array rms_norm(const Array& x, const Array& weight, float eps) {
+  return call(mlx_fast_rms_norm, raw(x), raw(weight), eps);
+}
+
+Array rope(const Array& x, const RopeParameters& p, int offset) {
+  return call(mlx_fast_rope, raw(x), p.dims, p.traditional,
+              mlx_optional_float{p.base.value_or(0.0f), p.base.has_value()}, p.scale, offset, raw(p.freqs));
+}
+
+Array rope(const Array& x, const RopeParameters& p, const Array& offsets) {
+  return call(mlx_fast_rope_dynamic, raw(x), p.dims, p.traditional,
+              mlx_optional_float{p.base.value_or(0.0f), p.base.has_value()}, p.scale, raw(offsets), raw(p.freqs));
+}
+
+Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask) {
+  const char* name = mode == Mask::none ? "" : mode == Mask::causal ? "causal" : "array";
+  return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask),
+              mlx_array{nullptr}, false);
+}
+
+Elementwise fuse(Array (*function)(const Array&, const Array&)) {
+  if (!compile_elementwise) return function;
+  using Function = Array (*)(const Array&, const Array&);
+  auto body = [](mlx_vector_array* out, const mlx_vector_array in, void* payload) -> int {
+    try {
+      const auto f = *static_cast<Function*>(payload);
+      mlx_array a{nullptr}, b{nullptr};
+      if (mlx_vector_array_get(&a, in, 0) != 0) return 1;
+      const Array first = Array::adopt(a.ctx);
+      if (mlx_vector_array_get(&b, in, 1) != 0) return 1;
+      const Array second = Array::adopt(b.ctx);
+      return mlx_vector_array_set_value(out, raw(f(first, second)));
+    } catch (const std::exception& e) {
+      last_error = e.what();
+      return 1;
+    }
+  };
+  const mlx_closure traced = mlx_closure_new_func_payload(
+      body, new Function(function), [](void* payload) { delete static_cast<Function*>(payload); });
+  mlx_closure compiled = mlx_closure_new();
+  const int status = mlx_compile(&compiled, traced, true);
+  mlx_closure_free(traced);
+  const auto owned = std::shared_ptr<void>(compiled.ctx, [](void* ctx) { mlx_closure_free(mlx_closure{ctx}); });
+  check(status);
+  return [owned](const Array& a, const Array& b) {
+    const Vector inputs({a, b});
+    mlx_vector_array outputs = mlx_vector_array_new();
+    const int applied = mlx_closure_apply(&outputs, mlx_closure{owned.get()}, inputs.get());
+    return unpack(outputs, applied).at(0);
+  };
+}
+
+Array random_key(uint64_t seed) {
+  mlx_array key{nullptr};
+  const int status = mlx_random_key(&key, seed);
+  Array owned = Array::adopt(key.ctx);
+  check(status);
+  return owned;
+}
+
+std::pair<Array, Array> random_split(const Array& key) {
+  mlx_array first{nullptr}, second{nullptr};
+  const int status = mlx_random_split(&first, &second, raw(key), stream);
+  std::pair<Array, Array> keys{Array::adopt(first.ctx), Array::adopt(second.ctx)};
+  check(status);
+  return keys;
+}
+
+Array categorical(const Array& logits, const Array& key) {
+  return call(mlx_random_categorical, raw(logits), -1, raw(key));
+}
+
+void eval(const std::vector<Array>& arrays) {
+  const Vector vector(arrays);
+  check(mlx_eval(vector.get()));
+}
+
+void async_eval(const std::vector<Array>& arrays) {
+  const Vector vector(arrays);
+  check(mlx_async_eval(vector.get()));
+}
+
+void synchronize() { check(mlx_synchronize(stream)); }
+void clear_cache() { check(mlx_clear_cache()); }
+
+namespace {
+size_t reading(int (*get)(size_t*)) {
+  size_t value = 0;
+  check(get(&value));
+  return value;
+}
+}  // namespace
+
+size_t active_memory() { return reading(mlx_get_active_memory); }
+size_t peak_memory() { return reading(mlx_get_peak_memory); }
+size_t cache_memory() { return reading(mlx_get_cache_memory); }
+
+void set_memory_limit(size_t bytes) {
+  size_t before = 0;
+  check(mlx_set_memory_limit(&before, bytes));
+}
+
+void set_cache_limit(size_t bytes) {
+  size_t before = 0;
+  check(mlx_set_cache_limit(&before, bytes));
+}
+
+size_t recommended_working_set() {
+  if (default_device() != Device::gpu) return 0;
+  const mlx_device gpu = mlx_device_new_type(MLX_GPU, 0);
+  mlx_device_info info = mlx_device_info_new();
+  const char* key = "max_recommended_working_set_size";
+  size_t bytes = 0;
+  bool known = false;
+  if (mlx_device_info_get(&info, gpu) == 0 && mlx_device_info_has_key(&known, info, key) == 0 && known) {
+    if (mlx_device_info_get_size(&bytes, info, key) != 0) bytes = 0;
+  }
+  mlx_device_info_free(info);
+  mlx_device_free(gpu);
+  return bytes;
+}
+
+void wire_recommended_memory() {
+  const size_t bytes = recommended_working_set();
+  if (bytes == 0) return;
+  size_t before = 0;
+  check(mlx_set_wired_limit(&before, bytes));
+}
+
+}  // namespace mlxk::mx

@@ -1,0 +1,203 @@
+// Owning arrays and throwing operations over mlx-c. mx.h and mx.cpp are the only files that know mlx-c exists.
+//
+// Every function builds or evaluates on the calling thread's stream, which `Thread` sets up: from MLX 0.32 on a
+// stream belongs to the thread that made it, so arrays are made, evaluated and freed on the engine thread alone.
+// A failing call throws EngineError `internal_error` / `mlx_error` with MLX's own text.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mlxk::mx {
+
+enum class Type { boolean, u8, u16, u32, u64, i8, i16, i32, i64, f16, f32, f64, bf16, complex64 };
+
+const char* type_name(Type type);
+size_t type_size(Type type);
+
+enum class Device { cpu, gpu };
+
+// The GPU where this build's back end has one that works, the CPU elsewhere.
+Device default_device();
+std::string mlx_version();
+
+// Claims the calling thread for MLX: its stream, its random state, its error text. One live instance a thread.
+class Thread {
+ public:
+  explicit Thread(Device device);
+  ~Thread();  // waits for the stream and gives it back
+  Thread(const Thread&) = delete;
+  Thread& operator=(const Thread&) = delete;
+};
+
+// A handle to an immutable, lazily computed array. Copying shares; it never copies data.
+class Array {
+ public:
+  Array() = default;
+  Array(const Array& other);
+  Array(Array&& other) noexcept : ctx_(std::exchange(other.ctx_, nullptr)) {}
+  Array& operator=(Array other) noexcept {
+    std::swap(ctx_, other.ctx_);
+    return *this;
+  }
+  ~Array();
+
+  explicit operator bool() const { return ctx_ != nullptr; }
+
+  int ndim() const;
+  int dim(int axis) const;  // negative counts from the end
+  std::vector<int> shape() const;
+  size_t size() const;
+  size_t nbytes() const;
+  Type dtype() const;
+
+  // Evaluated data; the type must match exactly, because mlx-c reinterprets and never converts.
+  std::span<const float> f32() const;
+  std::span<const uint32_t> u32() const;
+
+  // Used by mx.cpp alone.
+  void* ctx() const { return ctx_; }
+  static Array adopt(void* ctx);
+
+ private:
+  void* ctx_ = nullptr;
+};
+
+using Shape = std::vector<int>;
+
+// --- making arrays -------------------------------------------------------------------------------------------------
+
+// Takes over `data` (freed by `release`, on whichever thread drops the last reference). No copy where the device
+// can read host memory.
+Array from_memory(void* data, const Shape& shape, Type type, void (*release)(void*));
+Array from_ids(std::span<const uint32_t> ids, const Shape& shape);
+Array from_ints(std::span<const int32_t> values, const Shape& shape);
+Array from_floats(std::span<const float> values, const Shape& shape);
+// A 0-d constant of `type`. MLX's scalars are strong: one of another type would promote its operand.
+Array scalar(float value, Type type);
+Array zeros(const Shape& shape, Type type);
+Array arange(int start, int stop, Type type);
+
+// --- shape ---------------------------------------------------------------------------------------------------------
+
+Array reshape(const Array& a, const Shape& shape);
+Array swapaxes(const Array& a, int axis1, int axis2);
+Array transpose(const Array& a);  // reverses the axes
+Array expand_dims(const Array& a, int axis);
+Array slice(const Array& a, int axis, int start, int stop);
+// `a` with `update` written at [start, start + update.dim(axis)) of `axis`; in place when `a` has no other owner.
+Array slice_update(const Array& a, const Array& update, int axis, int start);
+std::vector<Array> split(const Array& a, int parts, int axis);
+std::vector<Array> split_at(const Array& a, std::span<const int> indices, int axis);
+Array concatenate(const std::vector<Array>& parts, int axis);
+Array astype(const Array& a, Type type);
+Array view(const Array& a, Type type);
+Array contiguous(const Array& a);
+
+// --- indexing ------------------------------------------------------------------------------------------------------
+
+Array take(const Array& a, const Array& indices, int axis);
+Array take_along(const Array& a, const Array& indices, int axis);
+Array put_along(const Array& a, const Array& indices, const Array& values, int axis);
+
+// --- arithmetic ----------------------------------------------------------------------------------------------------
+
+Array operator+(const Array& a, const Array& b);
+Array operator-(const Array& a, const Array& b);
+Array operator*(const Array& a, const Array& b);
+Array operator/(const Array& a, const Array& b);
+Array operator-(const Array& a);
+Array less(const Array& a, const Array& b);
+Array less_equal(const Array& a, const Array& b);
+Array greater_equal(const Array& a, const Array& b);
+Array logical_and(const Array& a, const Array& b);
+Array where(const Array& condition, const Array& a, const Array& b);
+Array exp(const Array& a);
+Array sigmoid(const Array& a);
+Array sum(const Array& a, int axis, bool keepdims);
+Array max(const Array& a, int axis, bool keepdims);
+Array logsumexp(const Array& a, int axis, bool keepdims);
+Array cumsum(const Array& a, int axis, bool reverse, bool inclusive);
+Array argmax(const Array& a, int axis);
+Array argpartition(const Array& a, int kth, int axis);
+Array sort(const Array& a, int axis);
+
+// --- matrices ------------------------------------------------------------------------------------------------------
+
+Array matmul(const Array& a, const Array& b);
+// c + a @ b with one rounding.
+Array addmm(const Array& c, const Array& a, const Array& b);
+
+// Parameters of a quantized matrix: `mode` is MLX's name (affine, mxfp4, mxfp8, nvfp4).
+struct QuantizedShape {
+  int group_size;
+  int bits;
+  std::string mode;
+};
+
+// x @ dequantize(w)^T; `biases` is empty for the floating-point modes.
+Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q);
+Array dequantize(const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q, Type type);
+
+// --- fused ---------------------------------------------------------------------------------------------------------
+
+Array rms_norm(const Array& x, const Array& weight, float eps);
+
+struct RopeParameters {
+  int dims;
+  bool traditional = false;
+  std::optional<float> base;  // exactly one of base and freqs
+  Array freqs;
+  float scale = 1.0f;
+};
+Array rope(const Array& x, const RopeParameters& p, int offset);
+Array rope(const Array& x, const RopeParameters& p, const Array& offsets);  // one offset a batch row, int32 [B]
+
+enum class Mask { none, causal, array };
+// Softmax(scale q k^T + mask) v. q [B, H, L, D], k and v [B, K, T, D] with K dividing H; a mask array is boolean, true
+// attends. Causal is aligned to the lower right.
+Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask);
+
+// Wraps an elementwise function so that the GPU runs it as one kernel. On the CPU it is the function itself: MLX's
+// CPU compiler calls a C++ compiler at run time.
+using Elementwise = std::function<Array(const Array&, const Array&)>;
+Elementwise fuse(Array (*function)(const Array&, const Array&));
+
+// --- random --------------------------------------------------------------------------------------------------------
+
+Array random_key(uint64_t seed);
+std::pair<Array, Array> random_split(const Array& key);
+// Ids [B] drawn from softmax(logits), logits [B, V].
+Array categorical(const Array& logits, const Array& key);
+
+// --- evaluation and memory -----------------------------------------------------------------------------------------
+
+void eval(const std::vector<Array>& arrays);
+void async_eval(const std::vector<Array>& arrays);
+void synchronize();
+void clear_cache();
+size_t active_memory();
+size_t peak_memory();
+size_t cache_memory();
+
+// Total bytes MLX may hold before it waits, and of those the ones it may keep for reuse.
+void set_memory_limit(size_t bytes);
+void set_cache_limit(size_t bytes);
+// Lets the GPU keep its recommended working set resident, as far as the system allows it; no effect elsewhere.
+void wire_recommended_memory();
+// Bytes the GPU recommends to keep in use, or 0 where the back end does not say.
+size_t recommended_working_set();
+
+}  // namespace mlxk::mx
+
+namespace mlxk {
+using mx::Array;
+}

@@ -1,0 +1,108 @@
+// See rope.h.
+
+#include "rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+namespace mlxk {
+namespace {
+
+// Wavelengths over 2 pi: base^(2i / dims), which the op inverts.
+std::vector<float> wavelengths(int dims, float base) {
+  std::vector<float> lambda;
+  for (int i = 0; i < dims; i += 2) lambda.push_back(std::pow(base, static_cast<float>(i) / static_cast<float>(dims)));
+  return lambda;
+}
+
+// Llama 3.1: long waves are slowed by `factor`, short ones kept, those between blended.
+std::vector<float> llama3(const ConfigReader& scaling, int dims, float base) {
+  const float factor = scaling.positive("factor");
+  const float low = scaling.positive("low_freq_factor", 1.0f);
+  const float high = scaling.positive("high_freq_factor", 4.0f);
+  const float original = scaling.positive("original_max_position_embeddings", 8192.0f);
+  scaling.require(high > low, "high_freq_factor", "must be larger than low_freq_factor");
+  std::vector<float> lambda = wavelengths(dims, base);
+  for (float& l : lambda) {
+    const float wave = 2 * std::numbers::pi_v<float> * l;
+    if (wave > original / low) {
+      l *= factor;
+    } else if (wave > original / high) {
+      const float smooth = (original / wave - low) / (high - low);
+      l /= (1 - smooth) / factor + smooth;
+    }
+  }
+  return lambda;
+}
+
+float yarn_magnitude(float factor, float mscale) {
+  return factor <= 1 ? 1.0f : 0.1f * mscale * std::log(factor) + 1.0f;
+}
+
+// YaRN (arXiv 2309.00071): interpolated and plain wavelengths, blended over a ramp of dimensions.
+std::vector<float> yarn(const ConfigReader& scaling, int dims, float base) {
+  const float factor = scaling.positive("factor");
+  const double original = scaling.positive("original_max_position_embeddings", 4096.0f);
+  const auto dimension = [&](double rotations) {
+    return dims * std::log(original / (rotations * 2 * std::numbers::pi)) / (2 * std::log(static_cast<double>(base)));
+  };
+  const double low = std::max(std::floor(dimension(scaling.positive("beta_fast", 32.0f))), 0.0);
+  double high = std::min(std::ceil(dimension(scaling.positive("beta_slow", 1.0f))), dims - 1.0);
+  if (low == high) high += 0.001;
+  std::vector<float> lambda = wavelengths(dims, base);
+  for (size_t i = 0; i < lambda.size(); ++i) {
+    const auto ramp = static_cast<float>(std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0));
+    const float keep = 1 - ramp, stretched = factor * lambda[i];
+    lambda[i] = stretched * lambda[i] / (stretched * keep + lambda[i] * (1 - keep));
+  }
+  return lambda;
+}
+
+}  // namespace
+
+Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) {
+  // Newer checkpoints (transformers 5) nest the base and the scaling under rope_parameters.
+  const auto nested = config.maybe("rope_parameters");
+  const auto scaling = config.has("rope_scaling") ? config.maybe("rope_scaling") : nested;
+  const float base = config.has("rope_theta") || !nested ? config.positive("rope_theta", theta)
+                                                         : nested->positive("rope_theta", theta);
+  config.require(dims > 0 && dims % 2 == 0, "head_dim", "must be even to be rotated");
+  config.require(base > 1, "rope_theta", "must be above 1");
+
+  parameters_.dims = dims;
+  parameters_.traditional = traditional;
+  const char* type_field = scaling && scaling->has("type") ? "type" : "rope_type";
+  const std::string type = scaling ? scaling->text(type_field, "default") : "default";
+  std::vector<float> lambda;
+  if (type == "default" || type == "mrope") {
+    parameters_.base = base;
+  } else if (type == "linear") {
+    parameters_.base = base;
+    parameters_.scale = 1 / scaling->positive("factor");
+  } else if (type == "llama3") {
+    lambda = llama3(*scaling, dims, base);
+  } else if (type == "yarn") {
+    lambda = yarn(*scaling, dims, base);
+    const float factor = scaling->positive("factor");
+    magnitude_ = yarn_magnitude(factor, scaling->number("mscale", 1.0f)) /
+                 yarn_magnitude(factor, scaling->number("mscale_all_dim", 0.0f));
+  } else {
+    scaling->refuse(type_field, "must be one of default, linear, llama3, mrope, yarn, got " + quoted(type));
+  }
+  if (!lambda.empty()) parameters_.freqs = mx::from_floats(lambda, {static_cast<int>(lambda.size())});
+}
+
+Array Rope::operator()(const Array& x, const LayerCache& cache) const {
+  Array scaled = x;
+  if (magnitude_ != 1.0f) {
+    std::vector<float> factors(static_cast<size_t>(x.dim(-1)), 1.0f);
+    std::fill_n(factors.begin(), parameters_.dims, magnitude_);
+    scaled = x * mx::astype(mx::from_floats(factors, {x.dim(-1)}), x.dtype());
+  }
+  if (const auto offset = cache.batch.common_offset()) return mx::rope(scaled, parameters_, *offset);
+  return mx::rope(scaled, parameters_, cache.batch.offsets());
+}
+
+}  // namespace mlxk

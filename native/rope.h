@@ -1,0 +1,26 @@
+// Rotary position embedding with the scalings that checkpoints name in `rope_scaling` or `rope_parameters`.
+// Formulas: mlx-lm 0.32.2, models/rope_utils.py. Thread: engine thread only.
+
+#pragma once
+
+#include "config.h"
+#include "kv_cache.h"
+#include "mx.h"
+
+namespace mlxk {
+
+class Rope {
+ public:
+  // Reads rope_theta and the scaling from `config`. `dims` of the head are rotated; `theta` is the architecture's
+  // default base. Throws config_invalid for a rope type that is not known.
+  Rope(const ConfigReader& config, int dims, float theta, bool traditional = false);
+
+  // x [B, H, L, D], rotated for the positions that the rows of `cache` have reached.
+  Array operator()(const Array& x, const LayerCache& cache) const;
+
+ private:
+  mx::RopeParameters parameters_;
+  float magnitude_ = 1.0f;  // yarn scales what it rotates
+};
+
+}  // namespace mlxk

@@ -1,0 +1,280 @@
+// See scheduler.h.
+
+#include "scheduler.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace mlxk {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kMaxRows = 32;          // rows decoding together, as mlx-lm's completion_batch_size
+constexpr uint64_t kClearCacheSteps = 256;  // MLX's free list is given back this often, as mlx-lm does
+
+double ms_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
+}  // namespace
+
+struct Scheduler::Row {
+  Request request;
+  SequenceCache cache;
+  Sampler sampler;
+  uint32_t limit;           // tokens this row may produce
+  size_t prefilled = 0;     // prompt tokens launched
+  uint32_t launched = 0;    // tokens sampled, read or not
+  uint32_t delivered = 0;   // tokens read and sent
+  uint64_t credit;          // tokens that may still be launched
+  bool cancelled = false, ended = false;
+  Clock::time_point started{}, first_token{};
+  // Where the newest sampled token is.
+  std::shared_ptr<Flight> flight{};
+  int flight_index = 0;
+
+  bool prefilling() const { return prefilled < request.prompt.size(); }
+  bool ready() const { return !ended && !prefilling() && launched < limit && credit > 0; }
+};
+
+struct Scheduler::Flight {
+  Rows rows;
+  Sampled sampled;
+  Array scores;  // float32 [V], for a row that asked for scores only
+  bool scores_only = false;
+};
+
+Scheduler::Scheduler(LoadedModel model, int prefill_step, uint64_t memory_bytes)
+    : model_(std::move(model)), prefill_step_(prefill_step), memory_bytes_(memory_bytes) {}
+
+Scheduler::~Scheduler() { cancel_all(); }
+
+void Scheduler::submit(Request request) {
+  const auto room = static_cast<uint32_t>(model_.info.context_length) - static_cast<uint32_t>(request.prompt.size());
+  auto row = std::make_shared<Row>(Row{.request = {},
+                                       .cache = model_.model->new_cache(),
+                                       .sampler = Sampler(request.sampling),
+                                       .limit = std::min(request.max_tokens, room),
+                                       .credit = request.credit});
+  row->request = std::move(request);
+  rows_.push_back(row);
+  if (row->limit == 0 && !row->request.scores_only) {
+    end(*row, End::length);
+    rows_.pop_back();
+  }
+}
+
+Scheduler::Row* Scheduler::find(uint64_t id) const {
+  for (const auto& row : rows_) {
+    if (row->request.id == id) return row.get();
+  }
+  return nullptr;
+}
+
+void Scheduler::cancel(uint64_t id) {
+  if (Row* row = find(id)) row->cancelled = true;
+}
+
+void Scheduler::credit(uint64_t id, uint64_t tokens) {
+  if (Row* row = find(id)) row->credit += tokens;
+}
+
+void Scheduler::cancel_all() {
+  for (const auto& row : rows_) end(*row, End::abort);
+  rows_.clear();
+  in_flight_.clear();
+  // Waits, so that no launched step outlives the arrays it reads; a failure of that step has no reader left.
+  try {
+    mx::synchronize();
+  } catch (const EngineError&) {
+  }
+}
+
+bool Scheduler::runnable() const {
+  if (!in_flight_.empty()) return true;
+  return std::any_of(rows_.begin(), rows_.end(),
+                     [](const auto& row) { return row->cancelled || row->prefilling() || row->ready(); });
+}
+
+void Scheduler::step() {
+  for (const auto& row : rows_) {
+    if (row->cancelled) end(*row, End::abort);
+  }
+  std::erase_if(rows_, [](const auto& row) { return row->ended; });
+
+  std::vector<std::shared_ptr<Flight>> launched;
+  if (auto decode = launch_decode()) launched.push_back(std::move(decode));
+  if (auto prefill = launch_prefill()) launched.push_back(std::move(prefill));
+  for (const auto& flight : std::exchange(in_flight_, std::move(launched))) land(*flight);
+
+  std::erase_if(rows_, [](const auto& row) { return row->ended; });
+  if (++steps_ % kClearCacheSteps == 0 || rows_.empty()) mx::clear_cache();
+}
+
+// The newest token of each row, [B, 1], still on the device.
+Array Scheduler::next_ids(const Rows& rows) const {
+  const auto& first = rows.front()->flight;
+  bool same = first->rows.size() == rows.size();
+  for (size_t i = 0; same && i < rows.size(); ++i) {
+    same = rows[i]->flight == first && rows[i]->flight_index == static_cast<int>(i);
+  }
+  const int count = static_cast<int>(rows.size());
+  if (same) return mx::reshape(first->sampled.tokens, {count, 1});
+  std::vector<Array> ids;
+  for (const auto& row : rows) {
+    ids.push_back(mx::slice(row->flight->sampled.tokens, 0, row->flight_index, row->flight_index + 1));
+  }
+  return mx::reshape(mx::concatenate(ids, 0), {count, 1});
+}
+
+// hidden [B, L, D]: samples from the last position of each of the flight's rows.
+void Scheduler::launch_sample(const Array& hidden, Flight& flight) {
+  const int batch = hidden.dim(0), length = hidden.dim(1);
+  const Array last = length == 1 ? hidden : mx::slice(hidden, 1, length - 1, length);
+  const Array logits = mx::reshape(model_.model->logits(last), {batch, -1});
+  if (flight.scores_only) {
+    flight.scores = mx::contiguous(mx::astype(logits, mx::Type::f32));
+    mx::async_eval({flight.scores});
+    return;
+  }
+  std::vector<Sampler*> samplers;
+  for (const auto& row : flight.rows) samplers.push_back(&row->sampler);
+  flight.sampled = sample(logits, samplers);
+  mx::async_eval({flight.sampled.tokens, flight.sampled.logprobs});
+}
+
+std::shared_ptr<Scheduler::Flight> Scheduler::launch_decode() {
+  auto flight = std::make_shared<Flight>();
+  for (const auto& row : rows_) {
+    if (!row->ready() || flight->rows.size() == kMaxRows) continue;
+    // A cache grows by moving into larger buffers, so both are held for a moment.
+    const bool grows = row->cache.position % KVCache::kStep == 0;
+    if (grows && !fits(2 * row->cache.bytes())) {
+      row->limit = row->launched;
+      if (row->delivered == row->launched) end(*row, End::length);
+      continue;
+    }
+    flight->rows.push_back(row);
+  }
+  if (flight->rows.empty()) return nullptr;
+  try {
+    std::vector<SequenceCache*> caches;
+    for (const auto& row : flight->rows) caches.push_back(&row->cache);
+    Batch batch(caches, 1);
+    launch_sample(model_.model->hidden(next_ids(flight->rows), batch), *flight);
+  } catch (...) {
+    const EngineError error = current_error();
+    for (const auto& row : flight->rows) end(*row, End::error, &error);
+    return nullptr;
+  }
+  for (size_t i = 0; i < flight->rows.size(); ++i) {
+    Row& row = *flight->rows[i];
+    row.flight = flight;
+    row.flight_index = static_cast<int>(i);
+    ++row.launched;
+    --row.credit;
+  }
+  return flight;
+}
+
+std::shared_ptr<Scheduler::Flight> Scheduler::launch_prefill() {
+  const auto waiting = std::find_if(rows_.begin(), rows_.end(),
+                                    [](const auto& row) { return !row->ended && row->prefilling(); });
+  if (waiting == rows_.end() || waiting - rows_.begin() >= static_cast<std::ptrdiff_t>(kMaxRows)) return nullptr;
+  const auto row = *waiting;
+  const auto& prompt = row->request.prompt;
+  if (row->prefilled == 0) row->started = Clock::now();
+  const size_t count = std::min(prompt.size() - row->prefilled, static_cast<size_t>(prefill_step_));
+  const std::span<const uint32_t> chunk(prompt.data() + row->prefilled, count);
+  try {
+    // Scores and their softmax of the widest layer, float32, and the cache in its old and new buffers.
+    const uint64_t scores = uint64_t{3} * static_cast<uint64_t>(model_.model->attention_heads()) * count *
+                            (row->prefilled + count) * sizeof(float);
+    if (const uint64_t needed = 2 * row->cache.bytes() + scores; !fits(needed)) {
+      fail("insufficient_memory", "prefill_exceeds_budget",
+           "a prompt of " + std::to_string(prompt.size()) + " tokens needs about " + std::to_string(needed) +
+               " bytes more, the budget is " + std::to_string(memory_bytes_) + " bytes and " +
+               std::to_string(mx::active_memory()) + " are in use");
+    }
+    Batch batch({&row->cache}, static_cast<int>(count));
+    const Array hidden = model_.model->hidden(mx::from_ids(chunk, {1, static_cast<int>(count)}), batch);
+    row->prefilled += count;
+    row->request.listener->prefill(static_cast<int>(row->prefilled), static_cast<int>(prompt.size()));
+    if (row->prefilling()) {
+      std::vector<Array> states;
+      row->cache.collect(states);
+      mx::eval(states);  // bounds what is queued to one chunk, so that cancel takes one chunk at most
+      return nullptr;
+    }
+    auto flight = std::make_shared<Flight>();
+    flight->rows.push_back(row);
+    flight->scores_only = row->request.scores_only;
+    launch_sample(hidden, *flight);
+    row->flight = flight;
+    row->launched = 1;
+    row->credit -= std::min<uint64_t>(row->credit, 1);
+    return flight;
+  } catch (...) {
+    const EngineError error = current_error();
+    end(*row, End::error, &error);
+    return nullptr;
+  }
+}
+
+void Scheduler::land(Flight& flight) {
+  try {
+    if (flight.scores_only) {
+      Row& row = *flight.rows.front();
+      mx::eval({flight.scores});
+      if (row.ended) return;
+      row.request.listener->scores(flight.scores.f32());
+      end(row, End::stop);
+      return;
+    }
+    mx::eval({flight.sampled.tokens, flight.sampled.logprobs});
+    const auto tokens = flight.sampled.tokens.u32();
+    const auto logprobs = flight.sampled.logprobs.f32();
+    for (size_t i = 0; i < flight.rows.size(); ++i) {
+      Row& row = *flight.rows[i];
+      if (row.ended) continue;  // it stopped at the token before this one
+      if (!std::isfinite(logprobs[i]) || tokens[i] >= static_cast<uint32_t>(model_.info.vocab_size)) {
+        const EngineError error("internal_error", "non_finite_scores",
+                                "the model's scores are not finite at position " +
+                                    std::to_string(row.request.prompt.size() + row.delivered) +
+                                    "; its weights or its number format are broken");
+        end(row, End::error, &error);
+        continue;
+      }
+      if (row.delivered++ == 0) row.first_token = Clock::now();
+      row.request.listener->token(tokens[i], logprobs[i]);
+      if (row.request.stop_ids.contains(tokens[i])) {
+        end(row, End::stop);
+      } else if (row.delivered >= row.limit) {
+        end(row, End::length);
+      }
+    }
+  } catch (...) {
+    const EngineError error = current_error();
+    for (const auto& row : flight.rows) end(*row, End::error, &error);
+  }
+}
+
+void Scheduler::end(Row& row, End how, const EngineError* error) {
+  if (row.ended) return;
+  row.ended = true;
+  const auto now = Clock::now();
+  const bool started = row.started != Clock::time_point{}, answered = row.first_token != Clock::time_point{};
+  GenerationStats stats;
+  stats.prompt_tokens = static_cast<int>(row.request.prompt.size());
+  stats.completion_tokens = static_cast<int>(row.delivered);
+  stats.queue_ms = ms_between(row.request.submitted, started ? row.started : now);
+  stats.prefill_ms = started ? ms_between(row.started, answered ? row.first_token : now) : 0;
+  stats.decode_ms = answered ? ms_between(row.first_token, now) : 0;
+  stats.peak_memory_bytes = mx::peak_memory();
+  row.request.listener->end(how, stats, error);
+}
+
+bool Scheduler::fits(uint64_t more_bytes) const { return mx::active_memory() + more_bytes <= memory_bytes_; }
+
+}  // namespace mlxk

@@ -1,0 +1,105 @@
+// See weights.h.
+
+#include "weights.h"
+
+#include "error.h"
+
+namespace mlxk {
+namespace {
+
+constexpr size_t kNamesInMessage = 10;
+
+std::string shape_text(const mx::Shape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+bool is_float(mx::Type type) { return type == mx::Type::f32 || type == mx::Type::f16 || type == mx::Type::bf16; }
+
+}  // namespace
+
+Weights::Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization)
+    : store_(std::make_shared<Store>()) {
+  store_->tensors.insert(std::make_move_iterator(tensors.begin()), std::make_move_iterator(tensors.end()));
+  store_->quantization = std::move(quantization);
+}
+
+std::string Weights::full(std::string_view name) const {
+  if (prefix_.empty()) return std::string(name);
+  if (name.empty()) return prefix_;
+  return prefix_ + "." + std::string(name);
+}
+
+Weights Weights::operator[](std::string_view name) const { return {store_, full(name)}; }
+Weights Weights::operator[](int index) const { return {store_, full(std::to_string(index))}; }
+
+bool Weights::has(std::string_view name) const { return store_->tensors.contains(full(name)); }
+
+const Array& Weights::peek(std::string_view name) const { return store_->tensors.at(full(name)); }
+
+void Weights::refuse(std::string_view name, const std::string& reason, const std::string& message) const {
+  store_->problems.push_back({reason, full(name) + message});
+}
+
+Array Weights::take(std::string_view name, const mx::Shape& shape) const {
+  const mx::Type type = has(name) && is_float(peek(name).dtype()) ? peek(name).dtype() : mx::Type::f32;
+  return take(name, shape, type);
+}
+
+Array Weights::take(std::string_view name, const mx::Shape& shape, mx::Type type) const {
+  const auto node = store_->tensors.extract(full(name));
+  if (node.empty()) {
+    refuse(name, "tensor_missing", "");
+  } else if (node.mapped().shape() != shape) {
+    refuse(name, "tensor_shape", " is " + shape_text(node.mapped().shape()) + ", config.json asks for " + shape_text(shape));
+  } else if (node.mapped().dtype() != type) {
+    refuse(name, "tensor_type", std::string(" is ") + mx::type_name(node.mapped().dtype()) + ", expected " +
+                                    (is_float(type) ? "a floating-point type" : mx::type_name(type)));
+  } else {
+    return node.mapped();
+  }
+  return mx::zeros(shape, type);
+}
+
+Weights::Declared Weights::declared(mx::QuantizedShape& parameters) const {
+  const auto& layers = store_->quantization.layers;
+  const auto entry = layers.find(prefix_);
+  if (entry == layers.end()) return Declared::unsaid;
+  if (!entry->second) return Declared::dense;
+  parameters = {entry->second->group_size, entry->second->bits, entry->second->mode};
+  return Declared::quantized;
+}
+
+void Weights::discard_suffix(std::string_view suffix) const {
+  std::erase_if(store_->tensors, [&](const auto& entry) {
+    return entry.first.starts_with(prefix_) && entry.first.ends_with(suffix);
+  });
+}
+
+void Weights::discard() const {
+  std::erase_if(store_->tensors, [&](const auto& entry) {
+    return entry.first == prefix_ || entry.first.starts_with(prefix_ + ".");
+  });
+}
+
+void Weights::finish() const {
+  std::vector<Problem> problems = store_->problems;
+  for (const auto& [name, array] : store_->tensors) problems.push_back({"tensor_unexpected", name});
+  if (problems.empty()) return;
+
+  const std::string reason = problems.front().reason;
+  std::string list;
+  size_t same = 0;
+  for (const Problem& p : problems) {
+    if (p.reason != reason) continue;
+    if (++same <= kNamesInMessage) list += (same > 1 ? ", " : "") + p.message;
+  }
+  if (same > kNamesInMessage) list += " and " + std::to_string(same - kNamesInMessage) + " more";
+  const std::string what = reason == "tensor_missing"      ? "the weights lack "
+                           : reason == "tensor_unexpected" ? "the weights hold tensors this architecture does not use: "
+                                                           : "the weights do not fit config.json: ";
+  throw EngineError("validation_error", reason, what + list);
+}
+
+}  // namespace mlxk

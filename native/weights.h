@@ -1,0 +1,70 @@
+// The tensors of a checkpoint by name, handed to the layers that bind them, with strict bookkeeping: every tensor is
+// taken exactly once or discarded on purpose, and what is missing, misshapen or left over is reported together.
+// Knows names and shapes; never files. Thread: engine thread only.
+
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config.h"
+#include "mx.h"
+
+namespace mlxk {
+
+// A scope in the checkpoint's dotted names. Copies are views of the same store.
+class Weights {
+ public:
+  Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization);
+
+  Weights operator[](std::string_view name) const;
+  Weights operator[](int index) const;
+
+  // True when the checkpoint has `name` in this scope.
+  bool has(std::string_view name) const;
+  // The tensor's own shape and type before it is taken; the tensor must be there.
+  const Array& peek(std::string_view name) const;
+  // Takes a tensor of a floating-point type and of exactly this shape. One that is missing or of another shape is
+  // noted for `finish`, and zeros stand in, so that one load reports all problems.
+  Array take(std::string_view name, const mx::Shape& shape) const;
+  // The same for packed and scale tensors, of the given type.
+  Array take(std::string_view name, const mx::Shape& shape, mx::Type type) const;
+
+  // What config.json says of this module: parameters, "not quantized", or nothing.
+  enum class Declared { unsaid, dense, quantized };
+  Declared declared(mx::QuantizedShape& parameters) const;
+
+  // Drops every tensor of this scope whose full name ends with `suffix`; for buffers a checkpoint may carry along.
+  void discard_suffix(std::string_view suffix) const;
+  // Drops this scope and all below it.
+  void discard() const;
+
+  // Notes a problem with the tensor `name` of this scope, for `finish`.
+  void refuse(std::string_view name, const std::string& reason, const std::string& message) const;
+
+  // Throws validation_error with reason tensor_missing, tensor_shape, tensor_type or tensor_unexpected; the message
+  // lists the first ten names.
+  void finish() const;
+
+ private:
+  struct Problem {
+    std::string reason, message;
+  };
+  struct Store {
+    std::map<std::string, Array, std::less<>> tensors;
+    std::vector<Problem> problems;
+    QuantizationConfig quantization;
+  };
+
+  Weights(std::shared_ptr<Store> store, std::string prefix) : store_(std::move(store)), prefix_(std::move(prefix)) {}
+  std::string full(std::string_view name) const;
+
+  std::shared_ptr<Store> store_;
+  std::string prefix_;
+};
+
+}  // namespace mlxk
