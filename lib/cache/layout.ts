@@ -1,0 +1,116 @@
+/**
+ * The Hugging Face cache on disk, read only: where it lies, which models are in it, which snapshot a model is at.
+ * Reads any folder name as it is, broken ones too; refuses only to build a path from a name that could leave the
+ * cache. Knows nothing of models, the network or the command line.
+ */
+
+import { readdir, readFile, stat } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+
+const MODEL_PREFIX = 'models--';
+
+/** Environment variables the cache's place depends on. */
+export type CacheEnvironment = Readonly<Record<string, string | undefined>>;
+
+/** One model repository in the cache. */
+export interface CachedModel {
+  /** `org/name`, or `name` for the few repositories without an owner. */
+  readonly id: string;
+  /** The repository's folder in the cache. */
+  readonly folder: string;
+}
+
+/** One downloaded revision of a model. */
+export interface Snapshot {
+  /** Name of the folder: the 40 hexadecimal digits of the commit. */
+  readonly revision: string;
+  readonly folder: string;
+  /** When the folder last changed, milliseconds since 1970. */
+  readonly modifiedMs: number;
+}
+
+/** Folder of the model repositories: `HF_HUB_CACHE`, else `HF_HOME`/hub, else the user's cache folder. */
+export function hubCacheFolder(env: CacheEnvironment = process.env): string {
+  if (env.HF_HUB_CACHE) return expandHome(env.HF_HUB_CACHE);
+  if (env.HF_HOME) return path.join(expandHome(env.HF_HOME), 'hub');
+  const userCache = env.XDG_CACHE_HOME
+    ? expandHome(env.XDG_CACHE_HOME)
+    : path.join(os.homedir(), '.cache');
+  return path.join(userCache, 'huggingface', 'hub');
+}
+
+/** `org/name` → `models--org--name`. */
+export function folderNameOf(id: string): string {
+  return MODEL_PREFIX + id.split('/').join('--');
+}
+
+/** `models--org--name` → `org/name`; anything else is not a model's folder. */
+export function idOf(folderName: string): string | undefined {
+  if (!folderName.startsWith(MODEL_PREFIX)) return undefined;
+  return folderName.slice(MODEL_PREFIX.length).split('--').join('/');
+}
+
+/** Whether a name may become part of a path: an id of one or two plain segments. */
+export function isRepositoryId(id: string): boolean {
+  const segments = id.split('/');
+  return (
+    segments.length <= 2 &&
+    segments.every((segment) => /^[\w.-]{1,96}$/.test(segment) && !/^\.+$/.test(segment))
+  );
+}
+
+/** The models of a cache folder, sorted by id; none when the folder is not there. */
+export async function cachedModels(cacheFolder: string): Promise<CachedModel[]> {
+  const models: CachedModel[] = [];
+  for (const entry of await entriesOf(cacheFolder)) {
+    const id = idOf(entry);
+    if (id !== undefined) models.push({ id, folder: path.join(cacheFolder, entry) });
+  }
+  return models.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+}
+
+/** The snapshots of a model, newest first. */
+export async function snapshotsOf(model: CachedModel): Promise<Snapshot[]> {
+  const parent = path.join(model.folder, 'snapshots');
+  const snapshots: Snapshot[] = [];
+  for (const revision of await entriesOf(parent)) {
+    const folder = path.join(parent, revision);
+    const stats = await stat(folder).catch(() => undefined);
+    if (stats?.isDirectory()) snapshots.push({ revision, folder, modifiedMs: stats.mtimeMs });
+  }
+  return snapshots.sort((a, b) => b.modifiedMs - a.modifiedMs);
+}
+
+/**
+ * The commit a branch or tag pointed to when it was downloaded, as written under `refs/`; `undefined` when the name
+ * is none or could lead out of the folder.
+ */
+export async function refOf(model: CachedModel, name: string): Promise<string | undefined> {
+  const segments = name.split('/');
+  if (!segments.every((part) => /^[\w.+-]{1,255}$/.test(part) && !/^\.+$/.test(part))) {
+    return undefined;
+  }
+  try {
+    return (await readFile(path.join(model.folder, 'refs', ...segments), 'utf8')).trim();
+  } catch {
+    return undefined; // No such ref: the caller looks among the snapshots.
+  }
+}
+
+/** `~` and `~/…` mean the home folder, as in a shell. */
+export function expandHome(file: string): string {
+  if (file === '~' || file.startsWith('~/')) return path.join(os.homedir(), file.slice(1));
+  return file;
+}
+
+/** A cache, or part of one, that does not exist is an empty one. */
+async function entriesOf(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * Everything the command line prints: text, envelopes, errors. Model output that goes to a terminal loses control
+ * characters, so that a model cannot move the cursor, set the title or write the clipboard.
+ */
+
+import { once } from 'node:events';
+import type { WriteStream } from 'node:tty';
+
+import type { ContractError } from './command.js';
+
+/** All control characters but tab and newline: C0, DEL and C1. */
+// eslint-disable-next-line no-control-regex
+const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
+
+/** Text that a terminal shows as it is read. */
+export function forTerminal(text: string): string {
+  return text.replace(CONTROL, '');
+}
+
+type Stream = NodeJS.WriteStream | WriteStream;
+
+export class Output {
+  readonly #stdout: Stream;
+  readonly #stderr: Stream;
+
+  constructor(stdout: Stream = process.stdout, stderr: Stream = process.stderr) {
+    this.#stdout = stdout;
+    this.#stderr = stderr;
+  }
+
+  /** Whether a person watches stderr, so that progress may be drawn there. */
+  get showsProgress(): boolean {
+    return this.#stderr.isTTY === true;
+  }
+
+  /** A reader that closes the pipe has had enough: end quietly, as `SIGPIPE` would. */
+  endQuietlyOnClosedPipe(): void {
+    for (const stream of [this.#stdout, this.#stderr]) {
+      stream.on('error', (error: NodeJS.ErrnoException) => {
+        if (error.code === 'EPIPE') process.exit(0);
+        throw error;
+      });
+    }
+  }
+
+  /** Text of the program itself; waits for a slow reader. */
+  async write(text: string): Promise<void> {
+    if (text !== '' && !this.#stdout.write(text)) await once(this.#stdout, 'drain');
+  }
+
+  /** Text of a model. */
+  async writeAnswer(text: string): Promise<void> {
+    await this.write(this.#stdout.isTTY === true ? forTerminal(text) : text);
+  }
+
+  /** A line for a person, beside the output. */
+  note(text: string): void {
+    this.#stderr.write(`${text}\n`);
+  }
+
+  /** Replaces the line on stderr that progress is drawn on. */
+  progress(text: string): void {
+    this.#stderr.write(`\r\x1b[K${text}`);
+  }
+
+  async success(command: string, data: Record<string, unknown>): Promise<void> {
+    await this.write(envelope({ status: 'success', command, data, error: null }));
+  }
+
+  async failure(command: string | null, error: ContractError): Promise<void> {
+    await this.write(envelope({ status: 'error', command, data: null, error }));
+  }
+}
+
+/** The contract's envelope, as it is printed. */
+export function envelope(content: {
+  status: 'success' | 'error';
+  command: string | null;
+  data: Record<string, unknown> | null;
+  error: ContractError | null;
+}): string {
+  return `${JSON.stringify(content, null, 2)}\n`;
+}

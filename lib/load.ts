@@ -1,0 +1,112 @@
+/**
+ * Brings a model into memory: name to folder, text files and weights side by side, and the clean end when either
+ * fails or the caller aborts. Knows nothing of generation.
+ */
+
+import { addon } from './binding.js';
+import { resolveModel, type ResolvedModel } from './cache/names.js';
+import { fromNative, MlxkError } from './errors.js';
+import { readOptionalJson } from './json-file.js';
+import { Model, type ModelInfo } from './model.js';
+import type { NativeModel } from './native.js';
+import { type LoadOptions, type LoadSettings, parseLoadOptions, wrongType } from './options.js';
+import { stopIds } from './stop.js';
+import { readTokenizer, type Tokenizer } from './tokenizer.js';
+
+/**
+ * Loads a model that is on this machine; nothing is downloaded.
+ *
+ * @param nameOrFolder `builtin`, a hub id in the Hugging Face cache, a unique part of one, `id@revision`, or a folder.
+ * @throws TypeError or RangeError naming a wrong option; the signal's reason when aborted; MlxkError
+ * `model_not_found`, `ambiguous_match`, `validation_error` for broken files, `not_implemented` for an unknown
+ * architecture, `insufficient_memory`.
+ *
+ * @example
+ * await using model = await load('builtin')
+ */
+export async function load(nameOrFolder: string, options?: LoadOptions): Promise<Model> {
+  const settings = parseLoadOptions(options);
+  if (typeof nameOrFolder !== 'string') throw wrongType('nameOrFolder', 'a string', nameOrFolder);
+  settings.signal?.throwIfAborted();
+  return await loadResolved(await resolveModel(nameOrFolder), settings);
+}
+
+/** @internal Loads from a folder that was found already. */
+export async function loadResolved(
+  resolved: ResolvedModel,
+  settings: LoadSettings,
+): Promise<Model> {
+  const config = await readOptionalJson(resolved.folder, 'config.json');
+  if (config === undefined) {
+    throw new MlxkError(
+      'validation_error',
+      `${resolved.folder} has no config.json, so it is no model folder`,
+      { reason: 'config_missing', detail: { folder: resolved.folder } },
+    );
+  }
+  settings.signal?.throwIfAborted();
+
+  const weights = startWeights(resolved.folder, settings);
+  const stopWeights = (): void => weights.cancel();
+  settings.signal?.addEventListener('abort', stopWeights, { once: true });
+  const [native, text] = await Promise.allSettled([
+    weights.promise,
+    readText(resolved.folder, config).catch((error: unknown) => {
+      weights.cancel();
+      throw error;
+    }),
+  ]);
+  settings.signal?.removeEventListener('abort', stopWeights);
+
+  if (native.status === 'fulfilled' && text.status === 'fulfilled' && !settings.signal?.aborted) {
+    return new Model({
+      native: native.value,
+      tokenizer: text.value.tokenizer,
+      info: modelInfo(resolved, native.value, text.value),
+    });
+  }
+  if (native.status === 'fulfilled') await native.value.dispose();
+  settings.signal?.throwIfAborted();
+  if (text.status === 'rejected') throw text.reason;
+  throw fromNative((native as PromiseRejectedResult).reason);
+}
+
+interface TextParts {
+  readonly tokenizer: Tokenizer | undefined;
+  readonly stopIds: readonly number[];
+}
+
+function startWeights(
+  folder: string,
+  settings: LoadSettings,
+): { promise: Promise<NativeModel>; cancel(): void } {
+  const { prefillStepSize = 0, contextLength = 0, memoryLimit = 0, onProgress } = settings;
+  const { loadModel } = addon();
+  try {
+    return loadModel(
+      folder,
+      { prefillStepSize, contextLength, memoryLimitBytes: memoryLimit },
+      (loadedBytes, totalBytes) => onProgress?.({ loadedBytes, totalBytes }),
+    );
+  } catch (error) {
+    throw fromNative(error);
+  }
+}
+
+async function readText(folder: string, config: Record<string, unknown>): Promise<TextParts> {
+  const tokenizerConfig = await readOptionalJson(folder, 'tokenizer_config.json');
+  const generationConfig = await readOptionalJson(folder, 'generation_config.json');
+  const tokenizer = await readTokenizer(folder, tokenizerConfig);
+  const sources = { config, generationConfig, tokenizerConfig };
+  return { tokenizer, stopIds: stopIds(sources, (token) => tokenizer?.tokenToId(token)) };
+}
+
+function modelInfo(resolved: ResolvedModel, native: NativeModel, text: TextParts): ModelInfo {
+  return {
+    ...resolved,
+    ...native.info,
+    hasTokenizer: text.tokenizer !== undefined,
+    hasChatTemplate: text.tokenizer?.hasChatTemplate ?? false,
+    stopIds: text.stopIds,
+  };
+}
