@@ -41,6 +41,11 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(environment);
   // Hooks run in reverse: this one was added after the channel's own, so the channel still works when it runs.
   env.AddCleanupHook([environment] { environment->close(); });
+  // process.exit() runs no cleanup hooks on the main thread, and MLX must not be torn down under the engine.
+  const Napi::Object process = env.Global().Get("process").As<Napi::Object>();
+  process.Get("on").As<Napi::Function>().Call(
+      process, {Napi::String::New(env, "exit"),
+                Napi::Function::New(env, [environment](const Napi::CallbackInfo&) { environment->close(); })});
   exports.Set("version", Napi::Function::New(env, version, "version"));
   exports.Set("modelTypes", Napi::Function::New(env, types, "modelTypes"));
   register_model(env, exports);

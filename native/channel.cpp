@@ -10,7 +10,11 @@ Channel::Channel(Napi::Env env) : env_(env) {
     if (raw == nullptr) return;  // the environment is gone; what is queued has nobody to go to
     const Napi::Env here(raw);
     const Napi::HandleScope scope(here);
-    static_cast<Channel*>(context)->drain(here);
+    try {
+      static_cast<Channel*>(context)->drain(here);
+    } catch (const Napi::Error&) {
+      // A worker being terminated: no JavaScript runs any more, and nobody waits for these results.
+    }
   };
   const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
                                                              on_wake, &wake_);

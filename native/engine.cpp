@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <future>
 
 #include "memory_budget.h"
@@ -16,6 +17,18 @@ constexpr int kPrefillStepGpu = 2048;  // as mlx-lm
 
 // Half the budget is never the cache of freed buffers: the rest stays for the system.
 constexpr uint64_t kCacheShare = 4;
+
+// The running engine, for whom the process's exit must wait. MLX's objects are destroyed by exit handlers, newest
+// first, and some are made long after the engine: so the handler is entered again after each thing that may make one.
+struct Running {
+  std::mutex mutex;
+  std::weak_ptr<Engine> engine;
+};
+
+Running& running() {
+  static Running instance;
+  return instance;
+}
 
 uint64_t device_budget() {
   const uint64_t machine = machine_memory_bytes(), gpu = mx::recommended_working_set();
@@ -33,15 +46,27 @@ struct Engine::Loading {
 };
 
 std::shared_ptr<Engine> Engine::acquire() {
-  static std::mutex mutex;
-  static std::weak_ptr<Engine> current;
-  const std::lock_guard lock(mutex);
-  auto engine = current.lock();
+  const std::lock_guard lock(running().mutex);
+  auto engine = running().engine.lock();
   if (!engine) {
     engine = std::shared_ptr<Engine>(new Engine());
-    current = engine;
+    running().engine = engine;
   }
   return engine;
+}
+
+void Engine::stop_before_exit() {
+  constexpr int kMost = 64;  // models made after that many have made everything MLX keeps
+  static std::atomic<int> entered{0};
+  if (entered++ >= kMost) return;
+  std::atexit([] {
+    std::shared_ptr<Engine> engine;
+    {
+      const std::lock_guard lock(running().mutex);
+      engine = running().engine.lock();
+    }
+    if (engine) engine->halt();
+  });
 }
 
 uint64_t Engine::new_id() {
@@ -51,13 +76,15 @@ uint64_t Engine::new_id() {
 
 Engine::Engine() : thread_([this] { run(); }) {}
 
-Engine::~Engine() {
+Engine::~Engine() { halt(); }
+
+void Engine::halt() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_one();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Engine::post(std::function<void()> job) {
@@ -72,6 +99,8 @@ void Engine::run() {
   const mx::Thread thread(mx::default_device());
   mx::set_cache_limit(device_budget() / kCacheShare);
   mx::wire_recommended_memory();
+  mx::eval({mx::zeros({1}, mx::Type::f32)});
+  stop_before_exit();
   bool busy = false;
   while (true) {
     std::vector<std::function<void()>> jobs;
@@ -79,7 +108,7 @@ void Engine::run() {
       std::unique_lock lock(mutex_);
       if (!busy) wake_.wait(lock, [this] { return stopping_ || !inbox_.empty(); });
       jobs.swap(inbox_);
-      if (stopping_ && jobs.empty()) break;
+      if (stopping_) break;
     }
     for (auto& job : jobs) job();
     jobs.clear();
@@ -96,6 +125,7 @@ bool Engine::step() {
   for (auto& [id, model] : models_) {
     if (!model.scheduler->runnable()) continue;
     model.scheduler->step();
+    if (!std::exchange(model.stepped, true)) stop_before_exit();
     busy = busy || model.scheduler->runnable();
   }
   return busy;
@@ -113,7 +143,7 @@ void Engine::step_load(Loading& loading) {
                                                                   : kPrefillStepCpu;
     models_.emplace(loading.model,
                     Resident{loading.owner, std::make_unique<Scheduler>(std::move(model), step,
-                                                                        loading.options.memory_bytes)});
+                                                                        loading.options.memory_bytes), false});
     loading.done = true;
     loading.listener->loaded(info);
   } catch (...) {

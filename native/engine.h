@@ -35,7 +35,8 @@ class LoadListener {
 
 class Engine {
  public:
-  // The process's engine, started when nobody holds it yet.
+  // The process's engine, started when nobody holds it yet. It also ends before MLX's own objects do when the process
+  // exits past the environments' cleanup (process.reallyExit, exit() from another library).
   static std::shared_ptr<Engine> acquire();
   ~Engine();
   Engine(const Engine&) = delete;
@@ -62,9 +63,12 @@ class Engine {
   struct Resident {
     uint64_t owner;
     std::unique_ptr<Scheduler> scheduler;
+    bool stepped;
   };
 
   Engine();
+  static void stop_before_exit();
+  void halt();
   void run();
   void post(std::function<void()> job);
   bool step();

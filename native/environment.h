@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "channel.h"
 #include "engine.h"
@@ -19,13 +20,15 @@ struct Environment {
 
   // Starts the engine with the first thing that needs it: listing versions or tokenizing starts no thread.
   const std::shared_ptr<Engine>& running() {
+    if (closed) invalid("exiting", "the process or worker is exiting");
     if (!engine) engine = Engine::acquire();
     return engine;
   }
 
-  // The cleanup hook. First nothing more is delivered, then the engine lets go of what is ours; it may take the rest
+  // On exit and in the cleanup hook, whichever comes first. First nothing more is delivered, then the engine lets go of what is ours; it may take the rest
   // of one step. The last environment stops the engine.
   void close() {
+    if (std::exchange(closed, true)) return;
     channel->close();
     if (engine) engine->forget(id);
     engine.reset();
@@ -34,6 +37,7 @@ struct Environment {
   static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
   const uint64_t id = Engine::new_id();
+  bool closed = false;
   std::shared_ptr<Channel> channel;
   std::shared_ptr<Engine> engine;
   Napi::FunctionReference model_class, generation_class;
