@@ -90,6 +90,8 @@ export function fromNative(thrown: unknown): Error {
       cause: thrown,
     });
   }
+  // A wrong argument stays the TypeError or RangeError that JavaScript has for it.
+  if (thrown instanceof TypeError || thrown instanceof RangeError) return thrown;
   const { code, reason } = thrown as Error & { code?: unknown; reason?: unknown };
   if (typeof code !== 'string' || !isErrorCode(code)) return thrown;
   return new MlxkError(code, thrown.message, {
