@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Makes the reference data in test/goldens: tiny models with random weights, and what mlx-lm says about them.
+
+usage: make_goldens.py [--out DIR] [--only CASE,CASE] [--configs FILE]
+
+Each case of configs.json becomes DIR/CASE with config.json, its safetensors and golden.json. Every parameter is drawn
+from a generator seeded by the case's name, so a case is the same wherever and in whatever company it is made.
+Reference numbers are float32 on MLX's CPU back end, through the key-value cache, from the files as written; for
+16-bit weights they are the float32 answer of the rounded weights.
+"""
+import argparse
+import json
+import math
+import shutil
+import zlib
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.generate import generate_step
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.sample_utils import make_sampler
+from mlx_lm.utils import _get_classes, load_model
+
+HERE = Path(__file__).resolve().parent
+PROMPT_LENGTHS = {1: 12, 6: 12, 41: 24}  # ids in the prompt: ids of the greedy answer
+SAMPLE_TOKENS = 24
+MAX_CASE_BYTES = 1_000_000
+
+
+def draw(name, shape, rng):
+    """Nothing keeps its initial 0 or 1: a norm or bias that is ignored has to show."""
+    noise = rng.standard_normal(shape)
+    if "embed_tokens" in name:
+        return noise / 4
+    if len(shape) > 1:
+        return noise * 1.25 / math.sqrt(shape[-1])
+    return 1 + noise / 4 if "norm" in name else noise / 5
+
+
+def random_model(config, rng):
+    model_class, args_class = _get_classes(config)
+    model = model_class(args_class.from_dict(config))
+    parameters = [
+        (name, mx.array(draw(name, value.shape, rng).astype(np.float32)))
+        for name, value in sorted(tree_flatten(model.parameters()))
+    ]
+    model.update(tree_unflatten(parameters))
+    return model
+
+
+def quantize(model, config, base, modules):
+    """Quantizes in place and records it in the config, as mlx-lm's own converter does."""
+
+    def parameters_of(path, module):
+        if not hasattr(module, "to_quantized"):
+            return False
+        return modules.get(path, base)
+
+    nn.quantize(model, **base, class_predicate=parameters_of)
+    config["quantization"] = {**base, **modules}
+    config["quantization_config"] = config["quantization"]
+
+
+def cast(value, dtype):
+    return value.astype(dtype) if mx.issubdtype(value.dtype, mx.floating) else value
+
+
+def save(folder, tensors, shards):
+    names = sorted(tensors)
+    if shards == 1:
+        mx.save_safetensors(str(folder / "model.safetensors"), tensors, metadata={"format": "mlx"})
+        return
+    weight_map = {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
+        part = {name: tensors[name] for name in names[shard::shards]}
+        mx.save_safetensors(str(folder / file), part, metadata={"format": "mlx"})
+        weight_map |= dict.fromkeys(part, file)
+    total_size = sum(value.nbytes for value in tensors.values())
+    index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def six_digits(values):
+    return [float(f"{value:.6g}") for value in np.array(values).tolist()]
+
+
+def greedy_run(model, prompt, steps):
+    cache = make_prompt_cache(model)
+
+    def scores(ids):
+        return model(mx.array([ids]), cache=cache)[0, -1].astype(mx.float32)
+
+    first = latest = scores(prompt)
+    greedy, logprobs, margins = [], [], []
+    for _ in range(steps):
+        ranked = mx.sort(latest - mx.logsumexp(latest))
+        greedy.append(mx.argmax(latest).item())
+        logprobs.append(round(ranked[-1].item(), 5))
+        margins.append(round((ranked[-1] - ranked[-2]).item(), 5))
+        latest = scores(greedy[-1:])
+    assert np.isfinite(np.array(latest)).all()
+    return {
+        "prompt": prompt,
+        "first_logits": six_digits(first),
+        "greedy": greedy,
+        "logprobs": logprobs,
+        "margins": margins,
+        "last_logits": six_digits(latest),
+    }
+
+
+def own_error(folder, runs):
+    """How far mlx-lm itself is from the float32 scores when it computes in the type of the weights."""
+    model, _ = load_model(folder, lazy=False)
+    errors = []
+    for run in runs:
+        ids = run["prompt"] + run["greedy"]
+        for prompt, scores in ((run["prompt"], run["first_logits"]), (ids, run["last_logits"])):
+            actual = np.array(model(mx.array([prompt]))[0, -1].astype(mx.float32))
+            errors.append(np.abs(actual - scores).max() / np.abs(scores).max())
+    return round(float(max(errors)), 4)
+
+
+def sampled_run(model, prompt, seed, settings):
+    sampler = make_sampler(
+        temp=settings["temperature"],
+        top_p=settings.get("top_p", 0.0),
+        top_k=settings.get("top_k", 0),
+        min_p=settings.get("min_p", 0.0),
+    )
+    mx.random.seed(seed)
+    steps = generate_step(mx.array(prompt), model, max_tokens=SAMPLE_TOKENS, sampler=sampler)
+    return {"prompt": prompt, "seed": seed, **settings, "tokens": [token for token, _ in steps]}
+
+
+def make_case(name, spec, base, folder):
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    config = {key: value for key, value in {**base, **spec["config"]}.items() if value is not None}
+    model = random_model(config, rng)
+    dtype = getattr(mx, spec.get("weights", "float32"))
+    if "quantize" in spec:
+        quantize(model, config, spec["quantize"], spec.get("modules", {}))
+    tensors = {key: cast(value, dtype) for key, value in tree_flatten(model.parameters())}
+    if spec.get("inv_freq"):
+        head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        inv_freq = config["rope_theta"] ** (-np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
+        for layer in range(config["num_hidden_layers"]):
+            tensors[f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"] = mx.array(inv_freq)
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    save(folder, tensors, spec.get("shards", 1))
+
+    # What a user would load from disk is what is measured, not the model in memory.
+    model, _ = load_model(folder, lazy=False)
+    model.set_dtype(mx.float32)
+    prompts = {n: rng.integers(3, config["vocab_size"], n).tolist() for n in PROMPT_LENGTHS}
+    runs = [greedy_run(model, prompts[n], steps) for n, steps in PROMPT_LENGTHS.items()]
+    golden = {
+        "oracle": f"mlx-lm {version('mlx-lm')}, MLX {version('mlx')} CPU, float32",
+        "model_type": config["model_type"],
+        "quantize": spec.get("quantize"),
+        "weights": spec.get("weights", "float32"),
+        "runs": runs,
+        "samples": [
+            sampled_run(model, prompts[6], 100 + i, settings)
+            for i, settings in enumerate(spec.get("samples", []))
+        ],
+    }
+    if dtype != mx.float32:
+        golden["own_error"] = own_error(folder, runs)
+    (folder / "golden.json").write_text(json.dumps(golden) + "\n")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    assert size <= MAX_CASE_BYTES, f"{name} has {size} bytes"
+    answer, margins = golden["runs"][-1]["greedy"], [m for run in golden["runs"] for m in run["margins"]]
+    print(f"{name}: {size / 1e3:.0f} kB, {len(set(answer))} of {len(answer)} ids differ, least margin {min(margins)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "test" / "goldens")
+    parser.add_argument("--only", help="names of cases, separated by commas")
+    parser.add_argument("--configs", type=Path, default=HERE / "configs.json")
+    arguments = parser.parse_args()
+
+    mx.set_default_device(mx.cpu)
+    mx.disable_compile()  # on this back end it calls a C++ compiler at run time; the bits are the same
+    configs = json.loads(arguments.configs.read_text())
+    wanted = arguments.only.split(",") if arguments.only else list(configs["cases"])
+    for name in wanted:
+        make_case(name, configs["cases"][name], configs["base"], arguments.out / name)
+
+
+main()
