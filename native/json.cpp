@@ -352,7 +352,8 @@ class JsonParser {
     } else {
       take_digits();
     }
-    bool integral = true;
+    // Minus zero is no integer: an integer cannot hold it, and the reference readers refuse it as one.
+    bool integral = text_.substr(start, at_ - start) != "-0";
     if (peek() == '.') {
       integral = false;
       ++at_;

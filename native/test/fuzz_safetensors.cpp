@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iostream>
 #include <map>
 #include <optional>
 #include <set>
@@ -233,7 +233,7 @@ class Slow {
 // An integer from 0 to `max`, as its text says.
 uint64_t whole(const Value& value, uint64_t max) {
   want(value.kind == '0');
-  const std::string text = value.text == "-0" ? "0" : value.text;
+  const std::string& text = value.text;
   want(text.size() <= 20 && text.find_first_not_of("0123456789") == std::string::npos);
   unsigned __int128 number = 0;
   for (char c : text) number = number * 10 + static_cast<unsigned>(c - '0');
@@ -321,7 +321,7 @@ struct Draft {
   uint64_t data = 0;
 };
 
-// A header over at most a few hundred bytes of data: sound, or with lies that only arithmetic shows.
+// A header over at most a few hundred bytes of data: sound, or with lies only arithmetic shows.
 Draft make(Random& random, bool lies) {
   const char* gap = random.one_in(3) ? " " : "";
   std::vector<std::string> entries;
@@ -342,8 +342,8 @@ Draft make(Random& random, bool lies) {
       const std::string wide = random.pick(kWraps);
       shape += (shape.empty() ? "" : ",") + wide;
     }
-    const std::string name = random.one_in(50) ? std::string(509 + random.below(4), 'n') + std::to_string(i)
-                                               : "l." + std::to_string(i) + ".w";
+    std::string name = "l." + std::to_string(i) + ".w";
+    if (random.one_in(50)) name += std::string(505 + random.below(5), 'n');  // around the limit
     entries.push_back(test::entry(name, dtype, shape, at, at + bytes));
     at += bytes;
   }
@@ -496,23 +496,21 @@ int main(int argc, char** argv) {
   for (; done < iterations && !fault; ++done) {
     const bool lies = random.one_in(4);
     Draft draft = make(random, lies);
-    const uint64_t turns = random.one_in(lies ? 2 : 10) ? 0 : 1 + random.below(random.one_in(4) ? 8 : 2);
+    const bool untouched = random.one_in(lies ? 2 : 10);
+    const uint64_t turns = untouched ? 0 : 1 + random.below(random.one_in(4) ? 8 : 2);
     for (uint64_t k = 0; k < turns; ++k) mutate(draft, random);
-    fault = compare(draft, turns == 0 && !lies);
+    fault = compare(draft, untouched && !lies);
     if (!fault && done % 64 == 0) fault = compare_file(draft, random, path);
     if (fault) {
-      std::printf("iteration %llu, seed %llu: %s\n%llu bytes of data, header:\n%s\n",
-                  static_cast<unsigned long long>(done), static_cast<unsigned long long>(seed), fault,
-                  static_cast<unsigned long long>(draft.data), draft.header.c_str());
+      std::cout << "header " << done << " of seed " << seed << ": " << fault << '\n'
+                << draft.data << " bytes of data after " << quoted(draft.header, 10'000) << '\n';
     }
   }
   unlink(path);
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-  for (const auto& [reason, count] : tally) {
-    std::printf("%-18s %llu\n", reason.c_str(), static_cast<unsigned long long>(count));
-  }
-  std::printf("%llu headers in %.1f s, %.0f a second: %s\n",
-              static_cast<unsigned long long>(done), spent.count(),
-              static_cast<double>(done) / spent.count(), fault ? "FAULT" : "no fault");
+  for (const auto& [reason, count] : tally) std::cout << reason << ": " << count << '\n';
+  std::cout << done << " headers in " << spent.count() << " s, "
+            << static_cast<uint64_t>(static_cast<double>(done) / spent.count()) << " a second: "
+            << (fault ? "FAULT" : "no fault") << '\n';
   return fault ? 1 : 0;
 }

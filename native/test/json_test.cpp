@@ -69,7 +69,6 @@ TEST("finds each of 200,000 names") {
 
 TEST("keeps integers exact up to 64 bits") {
   CHECK_EQ(integer("0"), 0);
-  CHECK_EQ(integer("-0"), 0);
   CHECK_EQ(integer("9223372036854775807"), INT64_MAX);
   CHECK_EQ(integer("-9223372036854775808"), INT64_MIN);
   CHECK_EQ(integer("9007199254740993"), 9007199254740993);
@@ -95,6 +94,8 @@ TEST("reads fractions and exponents to the nearest double") {
   CHECK_EQ(Json::parse("0.1").as_double(), 0.1);
   CHECK_EQ(Json::parse("1e-400").as_double(), 0.0);
   CHECK_EQ(Json::parse("3").as_double(), 3.0);
+  CHECK(!Json::parse("-0").is_integer());
+  CHECK(std::signbit(Json::parse("-0").as_double()));
   CHECK_EQ(Json::parse("18446744073709551615").as_double(), 18446744073709551615.0);
   CHECK_REFUSED(Json::parse("1e400"), "json_number", "1e400");
   CHECK_REFUSED(Json::parse("0." + std::string(1'000, '1')), "json_number", "1000 characters");

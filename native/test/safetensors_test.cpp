@@ -195,6 +195,7 @@ TEST("refuses a shape that lies") {
   CHECK_REFUSED(one("U8", "2147483648"), "shape_invalid", "0 to 2147483647");
   CHECK_REFUSED(one("U8", "18446744073709551615"), "shape_invalid", "");
   CHECK_REFUSED(one("U8", "16.0"), "shape_invalid", "");
+  CHECK_REFUSED(one("U8", "16,-0"), "shape_invalid", "");
   CHECK_REFUSED(one("U8", "\"16\""), "shape_invalid", "the dimension \"16\"");
   CHECK_REFUSED(one("U8", "[16]"), "shape_invalid", "a list");
   CHECK_REFUSED(header(R"({"t":{"dtype":"U8","shape":16,"data_offsets":[0,16]}})", 16),
