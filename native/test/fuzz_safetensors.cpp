@@ -14,28 +14,13 @@
 #include <unistd.h>
 
 #include "../safetensors.h"
+#include "random.h"
 #include "safetensors_file.h"
 
 using namespace mlxk;
+using test::Random;
 
 namespace {
-
-struct Random {
-  uint64_t state;
-
-  uint64_t next() {  // splitmix64
-    uint64_t z = state += 0x9e3779b97f4a7c15;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-  }
-  uint64_t below(uint64_t n) { return next() % n; }
-  bool one_in(uint64_t n) { return below(n) == 0; }
-  template <class T>
-  const T& pick(const std::vector<T>& from) {
-    return from[below(from.size())];
-  }
-};
 
 const std::vector<std::pair<std::string, size_t>> kTypes = {
     {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"U16", 2},  {"I16", 2}, {"U32", 4},     {"I32", 4},
