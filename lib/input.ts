@@ -45,12 +45,12 @@ export function toPrompt(
     throw wrongType('input', 'a string, an array of messages or { tokens }', input);
   }
   if (input === '') throw emptyPrompt('the prompt is empty');
+  const messages =
+    typeof input === 'string' ? [{ role: 'user', content: input }] : checkMessages(input);
   const text = tokenizer();
   if (typeof input === 'string' && (settings.raw || !text.hasChatTemplate)) {
     return { tokens: text.encodePrompt(input), isChat: false };
   }
-  const messages =
-    typeof input === 'string' ? [{ role: 'user', content: input }] : checkMessages(input);
   const { tools, templateArgs } = settings;
   const tokens = text.encodeChat(messages, { tools, templateArgs, addGenerationPrompt: true });
   return { tokens, isChat: true };

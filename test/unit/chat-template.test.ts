@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { readTemplates } from '../../lib/chat-template.js';
-import { removeTemporaryFolders, temporaryFolder } from '../helpers/fixture.js';
+import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
 
 let folder: string;
 

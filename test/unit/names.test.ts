@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { folderNameOf, hubCacheFolder, idOf, isRepositoryId } from '../../lib/cache/layout.js';
 import { looksLikeModel, resolveModel } from '../../lib/cache/names.js';
 import type { MlxkError } from '../../lib/errors.js';
-import { removeTemporaryFolders, temporaryFolder } from '../helpers/fixture.js';
+import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
 
 const A = 'a'.repeat(40);
 const B = `bbbb${'0'.repeat(36)}`;

@@ -1,33 +1,12 @@
 /**
- * Small models for tests: the weights of a golden case beside a byte-level tokenizer and a chat template, written to
- * a temporary folder. Their answers mean nothing; their tokens are repeatable.
+ * Chat models for tests: the small model beside a byte-level tokenizer and a chat template. Single files can be
+ * replaced or left out.
  */
 
-import { existsSync, symlinkSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 
-const testFolder = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
-
-/** Folder of a golden case of the repository: config.json, model.safetensors, golden.json. */
-export function goldenFolder(name = 'llama'): string {
-  const own = path.join(testFolder, 'goldens', name);
-  if (existsSync(own)) return own;
-  return path.join(testFolder, '..', '..', 'shared', 'golden', name);
-}
-
-export interface GoldenRun {
-  prompt: number[];
-  greedy: number[];
-  logprobs: number[];
-  first_logits: number[];
-}
-
-export function goldenRuns(name = 'llama'): GoldenRun[] {
-  const text = readFileSync(path.join(goldenFolder(name), 'golden.json'), 'utf8');
-  return (JSON.parse(text) as { runs: GoldenRun[] }).runs;
-}
+import { smallModelFolder } from './small-model.js';
 
 /** Special tokens of the test tokenizer and their ids, above the 256 bytes. */
 export const SPECIAL = { '<|begin|>': 256, '<|im_start|>': 257, '<|im_end|>': 258 } as const;
@@ -41,25 +20,10 @@ export interface FixtureFiles {
   readonly [file: string]: string | object | null;
 }
 
-const made: string[] = [];
-
-export function temporaryFolder(): string {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'mlxk-test-'));
-  made.push(folder);
-  return folder;
-}
-
-export function removeTemporaryFolders(): void {
-  for (const folder of made.splice(0)) rmSync(folder, { recursive: true, force: true });
-}
-
 /** A chat model in a folder of its own; `files` replaces or removes single files. */
-export function chatModelFolder(files: FixtureFiles = {}, golden = 'llama'): string {
-  const folder = temporaryFolder();
-  const source = goldenFolder(golden);
-  symlinkSync(path.join(source, 'model.safetensors'), path.join(folder, 'model.safetensors'));
+export function chatModelFolder(files: FixtureFiles = {}): string {
+  const folder = smallModelFolder();
   const all: FixtureFiles = {
-    'config.json': readFileSync(path.join(source, 'config.json'), 'utf8'),
     'tokenizer.json': tokenizerJson(),
     'tokenizer_config.json': {
       bos_token: '<|begin|>',
@@ -69,9 +33,9 @@ export function chatModelFolder(files: FixtureFiles = {}, golden = 'llama'): str
     ...files,
   };
   for (const [name, content] of Object.entries(all)) {
-    if (content === null) continue;
-    const text = typeof content === 'string' ? content : JSON.stringify(content);
-    writeFileSync(path.join(folder, name), text);
+    const file = path.join(folder, name);
+    if (content === null) rmSync(file, { force: true });
+    else writeFileSync(file, typeof content === 'string' ? content : JSON.stringify(content));
   }
   return folder;
 }

@@ -1,0 +1,41 @@
+import { createRequire } from 'node:module';
+
+import { afterAll, describe, expect, it } from 'vitest';
+
+import { builtPackage, run, runScript } from '../helpers/child.js';
+import { smallModelFolder } from '../helpers/small-model.js';
+import { removeTemporaryFolders } from '../helpers/temporary.js';
+
+afterAll(removeTemporaryFolders);
+
+describe('the built package', () => {
+  it('is imported', async () => {
+    const ended = await runScript('console.log(typeof load, typeof generate, typeof MlxkError);');
+    expect(ended).toMatchObject({ code: 0, stdout: 'function function function\n', stderr: '' });
+  });
+
+  it('is required too, and the same errors come from it', async () => {
+    const file = JSON.stringify(new URL(builtPackage).pathname);
+    const script = `const { load, MlxkError } = require(${file});
+      load(${JSON.stringify(smallModelFolder())})
+        .then((model) => model.generate({ tokens: [1] }, { maxTokens: 2 }).then(({ tokens }) => {
+          console.log(tokens.length);
+          return model.generate({ tokens: [] });
+        }))
+        .catch((error) => console.log(error instanceof MlxkError, error.reason));`;
+    const ended = await run(process.execPath, ['-e', script]);
+    expect(ended).toMatchObject({ code: 0, stdout: '2\ntrue empty_prompt\n' });
+  });
+
+  it('loads no native code until it is used', async () => {
+    const script = `console.log(process.report.getReport().sharedObjects.some((file) => file.includes('mlxk.node')));`;
+    expect(await runScript(script)).toMatchObject({ code: 0, stdout: 'false\n' });
+  });
+
+  it('is declared in package.json for both', () => {
+    const manifest = createRequire(import.meta.url)('../../package.json') as {
+      exports: { '.': { types: string; default: string } };
+    };
+    expect(builtPackage.endsWith(manifest.exports['.'].default.slice(1))).toBe(true);
+  });
+});

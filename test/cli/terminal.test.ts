@@ -1,0 +1,134 @@
+import { fileURLToPath } from 'node:url';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { chatModelFolder } from '../helpers/chat-model.js';
+import { program, run } from '../helpers/child.js';
+import { removeTemporaryFolders } from '../helpers/temporary.js';
+
+const ptyScript = fileURLToPath(new URL('../helpers/pty.py', import.meta.url));
+const CTRL_C = '\u0003';
+const CTRL_D = '\u0004';
+
+let folder: string;
+
+beforeAll(() => {
+  folder = chatModelFolder();
+});
+afterAll(removeTemporaryFolders);
+
+type Step = { wait: string } | { send: string };
+
+interface Session {
+  code: number | null;
+  signal: number | null;
+  output: string;
+}
+
+/** `mlxk run` on a pseudo-terminal. */
+async function session(args: readonly string[], steps: readonly Step[]): Promise<Session> {
+  const command = [ptyScript, JSON.stringify(steps), process.execPath, program, 'run', ...args];
+  const { stdout, stderr } = await run('python3', command);
+  expect(stderr).toBe('');
+  return JSON.parse(stdout) as Session;
+}
+
+function count(text: string, part: string): number {
+  return text.split(part).length - 1;
+}
+
+describe('a conversation at the terminal', () => {
+  it('greets, answers, ignores empty lines, and ends with a word', async () => {
+    const { code, output } = await session(
+      [folder, '--max-tokens', '5'],
+      [
+        { wait: 'You: ' },
+        { send: '\r' },
+        { wait: 'You: ' },
+        { send: 'hello\r' },
+        { wait: 'Assistant: ' },
+        { wait: 'You: ' },
+        { send: 'Quit\r' },
+      ],
+    );
+    expect(output).toContain("Starting interactive chat. Type 'exit' or 'quit' to end.\n\n");
+    expect(count(output, 'Assistant: ')).toBe(1);
+    expect(output).toMatch(/Goodbye!\n$/);
+    expect(code).toBe(0);
+  });
+
+  it('remembers what was said', async () => {
+    const ask: Step[] = [{ send: 'hello\r' }, { wait: 'prompt: ' }, { wait: 'You: ' }];
+    const { output } = await session(
+      [folder, '--max-tokens', '5', '--verbose'],
+      [{ wait: 'You: ' }, ...ask, ...ask, { send: CTRL_D }],
+    );
+    const [first, second] = [...output.matchAll(/prompt: (\d+) tokens/g)].map((match) => Number(match[1]));
+    expect(second! - first!).toBeGreaterThan('hello'.length * 2);
+  });
+
+  it('ends with the end of input', async () => {
+    const { code, output } = await session([folder], [{ wait: 'You: ' }, { send: CTRL_D }]);
+    expect(output).toMatch(/Goodbye!\n$/);
+    expect(code).toBe(0);
+  });
+
+  it('takes lines that were typed ahead', async () => {
+    const { code, output } = await session(
+      [folder, '--max-tokens', '3'],
+      [{ wait: 'You: ' }, { send: 'one\rtwo\rexit\r' }],
+    );
+    expect(count(output, 'Assistant: ')).toBe(2);
+    expect(code).toBe(0);
+  });
+
+  it('goes on after Ctrl-C stopped an answer', async () => {
+    const { code, output } = await session(
+      [folder],
+      [
+        { wait: 'You: ' },
+        { send: 'hello\r' },
+        { wait: 'Assistant: ' },
+        { send: CTRL_C },
+        { wait: '[Generation interrupted by user]' },
+        { wait: 'You: ' },
+        { send: 'exit\r' },
+      ],
+    );
+    expect(output).toMatch(/Goodbye!\n$/);
+    expect(code).toBe(0);
+  });
+
+  it('is left by Ctrl-C at the prompt', async () => {
+    const { code, output } = await session([folder], [{ wait: 'You: ' }, { send: CTRL_C }]);
+    expect(output).toContain('Chat interrupted. Goodbye!');
+    expect(code).toBe(130);
+  });
+
+  it('is left by a second Ctrl-C', async () => {
+    const { code, output } = await session(
+      [folder],
+      [{ wait: 'You: ' }, { send: 'hello\r' }, { wait: 'Assistant: ' }, { send: CTRL_C + CTRL_C }],
+    );
+    expect(output).toContain('Goodbye!');
+    expect(code).toBe(130);
+  });
+});
+
+describe('an answer at the terminal', () => {
+  it('is stopped by Ctrl-C: the part that was made stays, the exit code tells', async () => {
+    const { code, signal, output } = await session(
+      [folder, 'hello', '--verbose'],
+      [{ wait: 'loaded' }, { send: CTRL_C }],
+    );
+    expect({ code, signal }).toEqual({ code: 130, signal: null });
+    expect(output).not.toContain('Error');
+  });
+
+  it('shows no control characters', async () => {
+    const { code, output } = await session([folder, 'hello', '--max-tokens', '300', '--temperature', '5', '--seed', '1'], []);
+    expect(code).toBe(0);
+    // eslint-disable-next-line no-control-regex
+    expect(output).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/);
+  });
+});
