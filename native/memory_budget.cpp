@@ -27,13 +27,6 @@ uint64_t physical_bytes() {
 #endif
 }
 
-std::string read_text(const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream out;
-  out << file.rdbuf();
-  return out.str();
-}
-
 // "max" (v2) does not parse; v1 says "no limit" with a number near 2^63, harmless in a minimum.
 uint64_t limit_in(const std::string& path) {
   std::ifstream file(path);
@@ -87,8 +80,10 @@ uint64_t machine_memory_bytes() {
 #ifdef __APPLE__
   return physical_bytes();
 #else
-  return std::min(physical_bytes(),
-                  cgroup_limit_bytes(read_text("/proc/self/cgroup"), "/sys/fs/cgroup"));
+  std::ifstream file("/proc/self/cgroup");
+  std::ostringstream membership;
+  membership << file.rdbuf();
+  return std::min(physical_bytes(), cgroup_limit_bytes(membership.str(), "/sys/fs/cgroup"));
 #endif
 }
 

@@ -246,7 +246,7 @@ TEST("refuses tensors that overlap, leave a gap or do not end with the file") {
 
 TEST("places empty tensors anywhere between others, but not inside one") {
   const auto tensors =
-      header('{' + entry("z", "F32", "0,3", 4, 4) + ',' + entry("b", "F32", "1", 4, 8) + ',' +
+      header('{' + entry("b", "F32", "1", 4, 8) + ',' + entry("z", "F32", "0,3", 4, 4) + ',' +
                  entry("a", "F32", "1", 0, 4) + ',' + entry("e", "U8", "0", 8, 8) + '}',
              8);
   CHECK_EQ(tensors.size(), 4u);
