@@ -6,7 +6,7 @@ import { chatModelFolder } from '../helpers/chat-model.js';
 import { program, run } from '../helpers/child.js';
 import { removeTemporaryFolders } from '../helpers/temporary.js';
 
-const ptyScript = fileURLToPath(new URL('../helpers/pty.py', import.meta.url));
+const sessionScript = fileURLToPath(new URL('../helpers/terminal_session.py', import.meta.url));
 const CTRL_C = '\u0003';
 const CTRL_D = '\u0004';
 
@@ -27,7 +27,7 @@ interface Session {
 
 /** `mlxk run` on a pseudo-terminal. */
 async function session(args: readonly string[], steps: readonly Step[]): Promise<Session> {
-  const command = [ptyScript, JSON.stringify(steps), process.execPath, program, 'run', ...args];
+  const command = [sessionScript, JSON.stringify(steps), process.execPath, program, 'run', ...args];
   const { stdout, stderr } = await run('python3', command);
   expect(stderr).toBe('');
   return JSON.parse(stdout) as Session;

@@ -1,6 +1,6 @@
 """Runs a command on a pseudo-terminal, following a script of steps, and prints what happened as JSON.
 
-usage: pty.py STEPS COMMAND ARG...   where STEPS is a JSON list of {"wait": text} (until the text shows, counted from
+usage: terminal_session.py STEPS COMMAND ARG...   where STEPS is a JSON list of {"wait": text} (until the text shows, counted from
 the last step) and {"send": text}. Prints {"code", "signal", "output"}; a step that never comes ends with the code null.
 """
 
