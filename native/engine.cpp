@@ -15,7 +15,7 @@ namespace {
 constexpr int kPrefillStepCpu = 512;   // short enough that cancel and other rows wait less than a second
 constexpr int kPrefillStepGpu = 2048;  // as mlx-lm
 
-// Half the budget is never the cache of freed buffers: the rest stays for the system.
+// Of the budget, MLX may keep this share as freed buffers: its own default lets them grow without bound.
 constexpr uint64_t kCacheShare = 4;
 
 // The running engine, for whom the process's exit must wait. MLX's objects are destroyed by exit handlers, newest
@@ -97,7 +97,9 @@ void Engine::post(std::function<void()> job) {
 
 void Engine::run() {
   const mx::Thread thread(mx::default_device());
-  mx::set_cache_limit(device_budget() / kCacheShare);
+  const uint64_t budget = device_budget();
+  mx::set_memory_limit(budget);
+  mx::set_cache_limit(budget / kCacheShare);
   mx::wire_recommended_memory();
   mx::eval({mx::zeros({1}, mx::Type::f32)});
   stop_before_exit();

@@ -4,9 +4,14 @@
 
 #include <mlx/c/mlx.h>
 
-#include <cstdlib>
 #include <memory>
 #include <mutex>
+
+#ifdef __APPLE__
+#include <dlfcn.h>
+
+#include <filesystem>
+#endif
 
 #include "error.h"
 
@@ -26,6 +31,17 @@ void remember_error(const char* message, void*) { last_error = message; }
 void install_error_handler() {
   static std::once_flag once;
   std::call_once(once, [] { mlx_set_error_handler(remember_error, nullptr, nullptr); });
+}
+
+// The wheel's kernels lie beside the addon, wherever that was installed to.
+void find_metallib() {
+#ifdef __APPLE__
+  Dl_info self{};
+  if (dladdr(reinterpret_cast<const void*>(&find_metallib), &self) == 0 || self.dli_fname == nullptr) return;
+  const auto file = std::filesystem::path(self.dli_fname).parent_path() / "mlx.metallib";
+  std::error_code missing;
+  if (std::filesystem::exists(file, missing)) mlx_metal_set_metallib_path(file.c_str());
+#endif
 }
 
 [[noreturn]] void raise() {
@@ -165,6 +181,7 @@ size_t type_size(Type type) { return mlx_dtype_size(to_c(type)); }
 Device default_device() {
   install_error_handler();
   static const Device device = [] {
+    find_metallib();
     const mlx_device gpu = mlx_device_new_type(MLX_GPU, 0);
     bool available = false;
     const bool ok = mlx_device_is_available(&available, gpu) == 0 && available;

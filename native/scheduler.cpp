@@ -263,6 +263,8 @@ void Scheduler::land(Flight& flight) {
 void Scheduler::end(Row& row, End how, const EngineError* error) {
   if (row.ended) return;
   row.ended = true;
+  row.flight.reset();  // a flight holds its rows
+  row.cache.layers.clear();
   const auto now = Clock::now();
   const bool started = row.started != Clock::time_point{}, answered = row.first_token != Clock::time_point{};
   GenerationStats stats;
