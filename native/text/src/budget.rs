@@ -167,7 +167,7 @@ impl Budget {
         if depth == 0 {
             return Err(Stop::Budget("values are nested too deeply").into());
         }
-        let mut data = !is_namespace(value);
+        let mut data = !is_live(value);
         match repr {
             ObjectRepr::Map => {
                 if let Some(pairs) = object.try_iter_pairs() {
@@ -233,10 +233,12 @@ impl Budget {
 /// A global no template can name.
 pub const OUTPUT_LIMIT: &str = "$output_limit";
 
-fn is_namespace(value: &Value) -> bool {
-    value
-        .as_object()
-        .is_some_and(|object| object.type_name().ends_with("::Namespace"))
+/// Objects that change while the template runs: `namespace` and `loop`.
+fn is_live(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| {
+        let name = object.type_name();
+        name.contains("namespace_object") || name.contains("::vm::")
+    })
 }
 
 fn widest_number(format: &str) -> u64 {

@@ -339,13 +339,10 @@ fn bin_op<'a>(node: &ast::BinOp<'a>, span: Span) -> Expr<'a> {
     let (left, right) = match op {
         BinOpKind::Concat => return through("$concat", left, vec![right]),
         BinOpKind::Mul => return through("$times", left, vec![right]),
+        BinOpKind::Rem => return through("$remainder", left, vec![right]),
         BinOpKind::Add => (
             through("$size", left, Vec::new()),
             through("$size", right, Vec::new()),
-        ),
-        BinOpKind::Rem => (
-            through("$format", left, Vec::new()),
-            through("$text", right, Vec::new()),
         ),
         BinOpKind::Eq
         | BinOpKind::Ne

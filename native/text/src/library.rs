@@ -44,10 +44,6 @@ fn install_guards(env: &mut Environment<'_>) {
         }
         Ok::<_, Error>(value)
     });
-    env.add_filter("$text", |state: &mut State<'_, '_>, value: Value| {
-        Budget::of(state).text(&value)?;
-        Ok::<_, Error>(value)
-    });
     env.add_filter("$touch", |state: &mut State<'_, '_>, value: Value| {
         if value.as_str().is_some() {
             Budget::of(state).touch(&value)?;
@@ -80,12 +76,6 @@ fn install_guards(env: &mut Environment<'_>) {
     env.add_filter("$list", |state: &mut State<'_, '_>, value: Value| {
         eager(state, value)
     });
-    env.add_filter("$format", |state: &mut State<'_, '_>, value: Value| {
-        if let Some(format) = value.as_str() {
-            Budget::of(state).check_widths(format)?;
-        }
-        Ok::<_, Error>(value)
-    });
     env.add_filter(
         "$concat",
         |state: &mut State<'_, '_>, left: Value, right: Value| {
@@ -96,6 +86,7 @@ fn install_guards(env: &mut Environment<'_>) {
         },
     );
     env.add_filter("$times", times);
+    env.add_filter("$remainder", remainder);
     env.add_filter("$refuse", |what: &str| -> Outcome {
         Err(Error::new(
             ErrorKind::InvalidOperation,
@@ -168,7 +159,7 @@ fn times(state: &mut State<'_, '_>, left: Value, right: Value) -> Outcome {
 fn multiplied(left: &Value, right: &Value) -> Outcome {
     let error = || not_a_number("*", left, right);
     if let (Ok(a), Ok(b)) = (i128::try_from(left.clone()), i128::try_from(right.clone())) {
-        if left.is_integer() == right.is_integer() || !is_float(left) && !is_float(right) {
+        if !is_float(left) && !is_float(right) {
             let product = a.checked_mul(b).ok_or_else(error)?;
             return Ok(i64::try_from(product).map_or_else(|_| Value::from(product), Value::from));
         }
@@ -177,6 +168,44 @@ fn multiplied(left: &Value, right: &Value) -> Outcome {
         (Ok(a), Ok(b)) => Ok(Value::from(a * b)),
         _ => Err(error()),
     }
+}
+
+/// `%` of Python: numbers, and a format string with its values.
+fn remainder(state: &mut State<'_, '_>, left: Value, right: Value) -> Outcome {
+    if left.as_str().is_some() {
+        let mut args = vec![left];
+        if right.is_tuple() {
+            args.extend(right.try_iter()?);
+        } else {
+            args.push(right);
+        }
+        return filter(state, "%format", Cost::Format, &args);
+    }
+    let error = || not_a_number("%", &left, &right);
+    if !is_float(&left) && !is_float(&right) {
+        let a = i128::try_from(left.clone()).map_err(|_| error())?;
+        let b = i128::try_from(right.clone()).map_err(|_| error())?;
+        let rest = a.checked_rem(b).ok_or_else(error)?;
+        // The sign follows the divisor.
+        let rest = if rest != 0 && (rest < 0) != (b < 0) {
+            rest + b
+        } else {
+            rest
+        };
+        return Ok(i64::try_from(rest).map_or_else(|_| Value::from(rest), Value::from));
+    }
+    let a = f64::try_from(left.clone()).map_err(|_| error())?;
+    let b = f64::try_from(right.clone()).map_err(|_| error())?;
+    if b == 0.0 {
+        return Err(error());
+    }
+    let rest = a % b;
+    let rest = if rest != 0.0 && (rest < 0.0) != (b < 0.0) {
+        rest + b
+    } else {
+        rest
+    };
+    Ok(Value::from(rest))
 }
 
 fn is_float(value: &Value) -> bool {
@@ -215,9 +244,10 @@ enum Cost {
 fn install_filters(env: &mut Environment<'_>) {
     macro_rules! add {
         ($($name:literal $function:path, $cost:ident;)*) => {$(
-            env.add_filter(concat!("$", $name), $function);
-            env.add_filter($name, |state: &mut State<'_, '_>, args: Rest<Value>| {
-                filter(state, concat!("$", $name), Cost::$cost, &args)
+            env.add_filter(concat!("%", $name), $function);
+            env.add_filter($name, |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+                let args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
+                filter(state, concat!("%", $name), Cost::$cost, &args)
             });
         )*};
     }
@@ -415,10 +445,10 @@ fn bad_argument(filter: &str, name: &str, value: &Value) -> Error {
 fn install_tests(env: &mut Environment<'_>) {
     macro_rules! add {
         ($($function:path: $($name:literal)*;)*) => {$($(
-            env.add_test(concat!("$", $name), $function);
+            env.add_test(concat!("%", $name), $function);
             env.add_test($name, |state: &mut State<'_, '_>, args: Rest<Value>| {
                 args.iter().try_for_each(|arg| Budget::of(state).scan(arg))?;
-                state.perform_test(concat!("$", $name), &args)
+                state.perform_test(concat!("%", $name), &args)
             });
         )*)*};
     }

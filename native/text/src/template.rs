@@ -5,7 +5,7 @@
 use std::error::Error as _;
 use std::sync::LazyLock;
 
-use minijinja::machinery::{self, CodeGenerator, Instructions};
+use minijinja::machinery::{self, CodeGenerator, Instructions, Token, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind};
 use regex::{Captures, Regex};
@@ -23,6 +23,10 @@ pub const MAX_CONTEXT_BYTES: usize = 64 << 20;
 /// Covers 150 levels of the parser and 500 frames of the engine in an unoptimized build; a thread
 /// of Node may have half a megabyte only.
 const STACK_BYTES: usize = 64 << 20;
+/// Tokens of one `{{ }}` or `{% %}`; the longest in use have about 150.
+const MAX_TAG_TOKENS: usize = 4096;
+/// `elif` branches of one template.
+const MAX_BRANCHES: usize = 2048;
 /// Upper ends of the limits a caller can set.
 const MAX_FUEL: u64 = 1 << 40;
 const MAX_OUTPUT_BYTES: u64 = 1 << 30;
@@ -73,6 +77,7 @@ impl Template {
             }
         }
         let source = without_generation_tags(source).into_boxed_str();
+        check_nesting(&source)?;
         on_own_stack(|| Self::compile(source, limits))
     }
 
@@ -80,14 +85,8 @@ impl Template {
         // SAFETY: the text is on the heap and neither moved nor changed while `Self` lives;
         // `instructions` is the one borrower and is dropped before it.
         let text: &'static str = unsafe { &*std::ptr::from_ref::<str>(&source) };
-        let mut syntax = SyntaxConfig::builder();
-        syntax.trim_blocks(true);
-        syntax.lstrip_blocks(true);
-        let syntax = syntax
-            .build()
-            .map_err(|e| TextError::internal("template_setup", e.to_string()))?;
         let parsed =
-            machinery::parse(text, "chat_template", syntax).map_err(|e| invalid_template(&e))?;
+            machinery::parse(text, "chat_template", syntax()?).map_err(|e| invalid_template(&e))?;
         let mut generator = CodeGenerator::new("chat_template", text);
         generator.compile_stmt(&guard::guarded(&parsed));
         drop(parsed);
@@ -122,8 +121,17 @@ impl Template {
                 context.len()
             )));
         }
-        let mut context: Json = serde_json::from_str(context)
-            .map_err(|e| bad(format!("the context is not JSON: {e}")))?;
+        let mut context: Json = serde_json::from_str(context).map_err(|e| {
+            let what = e.to_string();
+            if what.contains("surrogate") || what.contains("end of hex escape") {
+                TextError::invalid(
+                    "invalid_text",
+                    format!("the context has half a pair: {what}"),
+                )
+            } else {
+                bad(format!("the context is not JSON: {what}"))
+            }
+        })?;
         if !context.is_object() {
             return Err(bad("the context must be a JSON object".to_owned()));
         }
@@ -151,6 +159,42 @@ impl Template {
         }
         Ok(Rendered { text, plain })
     }
+}
+
+/// The parser bounds brackets and blocks but neither chains of operators nor of `elif`, and what
+/// follows the parser is recursive in all of them.
+fn check_nesting(source: &str) -> Result<()> {
+    let mut tokenizer = Tokenizer::new(source, "chat_template", false, syntax()?);
+    let (mut tokens, mut branches) = (0, 0);
+    loop {
+        let next = tokenizer.next_token().map_err(|e| invalid_template(&e))?;
+        let Some((token, span)) = next else {
+            return Ok(());
+        };
+        tokens += 1;
+        match token {
+            Token::TemplateData(_) | Token::BlockStart | Token::VariableStart => tokens = 0,
+            Token::Ident("elif") => branches += 1,
+            _ => {}
+        }
+        if tokens > MAX_TAG_TOKENS || branches > MAX_BRANCHES {
+            return Err(TextError::invalid(
+                "template_invalid",
+                format!(
+                    "the chat template is not valid: too complex (line {})",
+                    span.start_line
+                ),
+            ));
+        }
+    }
+}
+
+fn syntax() -> Result<SyntaxConfig> {
+    SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .map_err(|e| TextError::internal("template_setup", e.to_string()))
 }
 
 /// Runs `body` on a thread whose stack holds the deepest template the engine accepts.
