@@ -332,7 +332,10 @@ Draft make(Random& random, bool lies) {
     entries.push_back(test::entry(name, dtype, shape, at, at + bytes));
     at += bytes;
   }
-  if (random.one_in(3)) entries.push_back(R"("__metadata__":{"format":"pt","k\u00e9":""})");
+  if (random.one_in(3)) {
+    const std::string value = lies && random.one_in(2) ? random.pick(kNumbers) : "\"\"";
+    entries.push_back(R"("__metadata__":{"format":"pt","k\u00e9":)" + value + '}');
+  }
   for (size_t i = entries.size(); i > 1; --i) std::swap(entries[i - 1], entries[random.below(i)]);
   std::string header = "{";
   for (size_t i = 0; i < entries.size(); ++i) header += (i ? "," : "") + (gap + entries[i]);
