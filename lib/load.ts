@@ -46,29 +46,33 @@ export async function loadResolved(
   }
   settings.signal?.throwIfAborted();
 
-  const weights = startWeights(resolved.folder, settings);
-  const stopWeights = (): void => weights.cancel();
-  settings.signal?.addEventListener('abort', stopWeights, { once: true });
-  const [native, text] = await Promise.allSettled([
-    weights.promise,
-    readText(resolved.folder, config).catch((error: unknown) => {
-      weights.cancel();
-      throw error;
-    }),
-  ]);
-  settings.signal?.removeEventListener('abort', stopWeights);
+  // The first of: the caller's abort, a throw in the caller's callback, a broken text file. Each ends the load.
+  let stopped: { readonly reason: unknown } | undefined;
+  const stop = (reason: unknown): void => {
+    stopped ??= { reason };
+    weights.cancel();
+  };
+  const weights = startWeights(resolved.folder, settings, stop);
+  const stopBySignal = (): void => stop(settings.signal?.reason);
+  settings.signal?.addEventListener('abort', stopBySignal, { once: true });
+  const text = readText(resolved.folder, config).catch((error: unknown) => {
+    stop(error);
+    throw error;
+  });
+  const [native] = await Promise.allSettled([weights.promise, text]);
+  settings.signal?.removeEventListener('abort', stopBySignal);
 
-  if (native.status === 'fulfilled' && text.status === 'fulfilled' && !settings.signal?.aborted) {
-    return new Model({
-      native: native.value,
-      tokenizer: text.value.tokenizer,
-      info: modelInfo(resolved, native.value, text.value),
-    });
+  if (stopped !== undefined) {
+    if (native.status === 'fulfilled') await native.value.dispose();
+    throw (stopped as { readonly reason: unknown }).reason;
   }
-  if (native.status === 'fulfilled') await native.value.dispose();
-  settings.signal?.throwIfAborted();
-  if (text.status === 'rejected') throw text.reason;
-  throw fromNative((native as PromiseRejectedResult).reason);
+  if (native.status === 'rejected') throw fromNative(native.reason);
+  const parts = await text;
+  return new Model({
+    native: native.value,
+    tokenizer: parts.tokenizer,
+    info: modelInfo(resolved, native.value, parts),
+  });
 }
 
 interface TextParts {
@@ -79,6 +83,7 @@ interface TextParts {
 function startWeights(
   folder: string,
   settings: LoadSettings,
+  stop: (reason: unknown) => void,
 ): { promise: Promise<NativeModel>; cancel(): void } {
   const { prefillStepSize = 0, contextLength = 0, memoryLimit = 0, onProgress } = settings;
   const { loadModel } = addon();
@@ -86,7 +91,13 @@ function startWeights(
     return loadModel(
       folder,
       { prefillStepSize, contextLength, memoryLimitBytes: memoryLimit },
-      (loadedBytes, totalBytes) => onProgress?.({ loadedBytes, totalBytes }),
+      (loadedBytes, totalBytes) => {
+        try {
+          onProgress?.({ loadedBytes, totalBytes });
+        } catch (error) {
+          stop(error);
+        }
+      },
     );
   } catch (error) {
     throw fromNative(error);

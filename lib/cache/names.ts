@@ -156,7 +156,7 @@ function ambiguous(spec: string, models: readonly CachedModel[]): MlxkError {
 
 function notFound(spec: string, cache: string): MlxkError {
   const next = isRepositoryId(spec) && spec.includes('/')
-    ? `Download it into the cache first (huggingface-cli download ${spec}), or give its folder`
+    ? `Download it into the cache first (hf download ${spec}), or give its folder`
     : `Give a cached hub id, a unique part of one, a folder, or "${BUILTIN}"`;
   return new MlxkError('model_not_found', `Model "${spec}" not found in ${cache}. ${next}.`, {
     reason: 'not_in_cache',

@@ -1,4 +1,7 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { afterAll, describe, expect, it } from 'vitest';
 
@@ -37,5 +40,17 @@ describe('the built package', () => {
       exports: { '.': { types: string; default: string } };
     };
     expect(builtPackage.endsWith(manifest.exports['.'].default.slice(1))).toBe(true);
+  });
+
+  it('has every type declaration that its own declarations refer to', () => {
+    const folder = path.dirname(fileURLToPath(builtPackage));
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.d.ts'));
+    const missing = files.flatMap((file) => {
+      const text = readFileSync(path.join(folder, file), 'utf8');
+      return [...text.matchAll(/from '(\.[^']+)\.js'/g)]
+        .map((match) => path.join(folder, path.dirname(file), `${match[1]}.d.ts`))
+        .filter((declaration) => !existsSync(declaration));
+    });
+    expect(missing).toEqual([]);
   });
 });

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 
 import { generate, load, type Message, type Model, type Piece } from '../../lib/index.js';
-import { chatModelFolder, SPECIAL } from '../helpers/chat-model.js';
+import { chatModelFolder, SPECIAL, tokenizerJson } from '../helpers/chat-model.js';
+import { VOCAB_SIZE } from '../helpers/small-model.js';
 import { removeTemporaryFolders } from '../helpers/temporary.js';
 
 let model: Model;
@@ -165,6 +166,20 @@ describe('a stop token', () => {
   it('is read from generation_config.json, alone or in a list', async () => {
     await endsAtThird((id) => ({ 'generation_config.json': { eos_token_id: id } }));
     await endsAtThird((id) => ({ 'generation_config.json': { eos_token_id: [319, id] } }));
+  });
+
+  it('may be given as a stop string: its spelling never shows', async () => {
+    const options = { maxTokens: 60, temperature: 2, seed: 3 };
+    const free = await model.generate('hi', options);
+    const first = free.tokens.findIndex((id) => id > SPECIAL['<|im_end|>']);
+    const special: Record<string, number> = { ...SPECIAL };
+    for (let id = SPECIAL['<|im_end|>'] + 1; id < VOCAB_SIZE; id++) special[`<|extra_${id}|>`] = id;
+    await using other = await load(chatModelFolder({ 'tokenizer.json': tokenizerJson(special) }));
+    const stop = `<|extra_${free.tokens[first]}|>`;
+    const stopped = await other.generate('hi', { ...options, stop });
+    expect(stopped.finishReason).toBe('stop');
+    expect(stopped.tokens).toEqual(free.tokens.slice(0, first + 1));
+    expect(stopped.text).not.toContain('extra');
   });
 
   it('is read from tokenizer_config.json, as text or as an object', async () => {

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { chatModelFolder } from '../helpers/chat-model.js';
-import { program, run } from '../helpers/child.js';
+import { mlxk, program, run } from '../helpers/child.js';
 import { removeTemporaryFolders } from '../helpers/temporary.js';
 
 const sessionScript = fileURLToPath(new URL('../helpers/terminal_session.py', import.meta.url));
@@ -125,10 +125,14 @@ describe('an answer at the terminal', () => {
     expect(output).not.toContain('Error');
   });
 
-  it('shows no control characters', async () => {
-    const { code, output } = await session([folder, 'hello', '--max-tokens', '300', '--temperature', '5', '--seed', '1'], []);
-    expect(code).toBe(0);
+  it('shows no control characters, which a pipe gets as they are', async () => {
     // eslint-disable-next-line no-control-regex
-    expect(output).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/);
+    const control = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
+    const args = [folder, 'hello', '--max-tokens', '300', '--temperature', '5', '--seed', '1'];
+    const piped = await mlxk(['run', ...args]);
+    expect(piped.stdout).toMatch(control);
+    const { code, output } = await session(args, []);
+    expect(code).toBe(0);
+    expect(output).toBe(piped.stdout.replace(control, ''));
   });
 });

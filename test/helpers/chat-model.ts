@@ -41,7 +41,7 @@ export function chatModelFolder(files: FixtureFiles = {}): string {
 }
 
 /** One token for each byte, in the spelling byte-level tokenizers use, and the special tokens. */
-export function tokenizerJson(): object {
+export function tokenizerJson(specialTokens: Readonly<Record<string, number>> = SPECIAL): object {
   const vocab: Record<string, number> = {};
   let next = 256;
   for (let byte = 0; byte < 256; byte++) {
@@ -52,7 +52,7 @@ export function tokenizerJson(): object {
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: Object.entries(SPECIAL).map(([content, id]) => ({
+    added_tokens: Object.entries(specialTokens).map(([content, id]) => ({
       id,
       content,
       single_word: false,

@@ -169,6 +169,16 @@ describe('a load', () => {
     await expect(loading).rejects.toHaveProperty('name', 'AbortError');
   });
 
+  it('whose progress callback throws rejects with that error', async () => {
+    const mine = new Error('mine');
+    const loading = load(folder, {
+      onProgress: () => {
+        throw mine;
+      },
+    });
+    await expect(loading).rejects.toBe(mine);
+  });
+
   it('reports bytes up to the whole', async () => {
     const seen: number[] = [];
     let total = 0;

@@ -95,6 +95,11 @@ async function run(words: string[], flags: RunFlags, context: CliContext): Promi
   try {
     const options = generateOptions(flags);
     const { system, stream } = flags;
+    if (system !== undefined && !model.info.hasChatTemplate) {
+      throw new MlxkError('validation_error', `${name} has no chat template, so it takes no --system`, {
+        reason: 'template_missing',
+      });
+    }
     if (prompt === undefined) {
       await chat({ model, system, options, output, interrupts, stream, onAnswer: report });
     } else {
