@@ -35,9 +35,9 @@ type State = 'starting' | 'running' | 'ended';
  * An answer on its way. The work starts with the call; `await` it for the whole, iterate it for the pieces. After
  * iterating, awaiting gives the result too. Pieces can be iterated once.
  *
- * While it is iterated the engine is never more than a few dozen tokens ahead of the reader. Leaving the loop ends
- * the generation. A generation that nobody reads pauses after those tokens and keeps its memory until it is aborted
- * or its model is disposed.
+ * While it is only iterated the engine is never more than a few dozen tokens ahead of the reader; awaiting lets it
+ * run to the end. Leaving the loop ends the generation. One that is neither iterated nor awaited pauses after those
+ * tokens, and keeps its memory and the process until it is aborted or its model is disposed.
  *
  * @example
  * const answer = model.generate('Why is the sky blue?', { maxTokens: 200 })
@@ -73,7 +73,7 @@ export class Generation implements AsyncIterable<Piece>, PromiseLike<GenerateRes
     onFulfilled?: ((result: GenerateResult) => Fulfilled | PromiseLike<Fulfilled>) | null,
     onRejected?: ((error: unknown) => Rejected | PromiseLike<Rejected>) | null,
   ): Promise<Fulfilled | Rejected> {
-    if (!this.#iterated) this.#queue.openWindow();
+    this.#queue.openWindow(); // Who waits for the whole must not wait for a reader of the pieces.
     return this.#result.promise.then(onFulfilled, onRejected);
   }
 
@@ -84,7 +84,7 @@ export class Generation implements AsyncIterable<Piece>, PromiseLike<GenerateRes
   }
 
   finally(onFinally?: (() => void) | null): Promise<GenerateResult> {
-    if (!this.#iterated) this.#queue.openWindow();
+    this.#queue.openWindow();
     return this.#result.promise.finally(onFinally);
   }
 

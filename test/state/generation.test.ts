@@ -54,6 +54,16 @@ describe('a generation', () => {
     expect((await collect(answer)).flatMap((piece) => piece.tokens)).toEqual(tokens);
   });
 
+  it('can be awaited in the middle of its pieces', async () => {
+    const answer = model.generate(PROMPT, { maxTokens: 300 });
+    let pieces = 0;
+    for await (const piece of answer) {
+      pieces += piece.tokens.length;
+      if (pieces === 2) expect((await answer).tokens).toHaveLength(300);
+    }
+    expect(pieces).toBe(300);
+  });
+
   it('gives its pieces once', async () => {
     const answer = model.generate(PROMPT, { maxTokens: 2 });
     await collect(answer);
