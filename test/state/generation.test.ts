@@ -130,6 +130,12 @@ describe('a generation', () => {
     expect(usage.completionTokens).toBeGreaterThanOrEqual(17);
   });
 
+  it('of a prompt that fills the context is over at once', async () => {
+    await using small = await load(folder, { contextLength: 3 });
+    const { finishReason, tokens } = await small.generate(PROMPT);
+    expect({ finishReason, tokens }).toEqual({ finishReason: 'length', tokens: [] });
+  });
+
   it('is repeatable by its seed, alone or beside others', async () => {
     const options = { maxTokens: 30, temperature: 1, seed: 7 };
     const alone = await model.generate(PROMPT, options);

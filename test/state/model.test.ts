@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { load, type Model } from '../../lib/index.js';
-import { smallModelFolder, VOCAB_SIZE } from '../helpers/small-model.js';
+import { CONTEXT_LENGTH, smallModelFolder, VOCAB_SIZE } from '../helpers/small-model.js';
 import { removeTemporaryFolders } from '../helpers/temporary.js';
 
 const PROMPT = [5, 6, 7];
@@ -192,5 +192,26 @@ describe('a load', () => {
     expect(seen).toEqual([...seen].sort((a, b) => a - b));
     expect(seen.at(-1)).toBe(total);
     expect(total).toBeGreaterThan(0);
+  });
+
+  it('that needs more memory than it may take is refused before it takes it', async () => {
+    await expect(load(folder, { memoryLimit: 1000 })).rejects.toMatchObject({
+      code: 'insufficient_memory',
+      message: expect.stringContaining('1000'),
+    });
+  });
+
+  it('for a longer context than the model has is refused', async () => {
+    await expect(load(folder, { contextLength: CONTEXT_LENGTH + 1 })).rejects.toMatchObject({
+      code: 'validation_error',
+      message: expect.stringContaining(String(CONTEXT_LENGTH)),
+    });
+  });
+
+  it('that failed leaves the next one untouched', async () => {
+    await expect(load(folder, { memoryLimit: 1000 })).rejects.toThrow();
+    await using model = await load(folder);
+    const { tokens } = await model.generate({ tokens: PROMPT }, { maxTokens: LENGTH });
+    expect(tokens).toEqual(expected);
   });
 });
