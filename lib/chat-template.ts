@@ -132,9 +132,11 @@ export class ChatTemplate {
     }
   }
 
+  /** Source of the template for this request. */
   #choose(tools: readonly Tool[] | undefined): string {
-    if (tools !== undefined && this.#sources.has('tool_use')) return 'tool_use';
-    if (this.#sources.has('default')) return 'default';
+    const forTools = tools === undefined ? undefined : this.#sources.get('tool_use');
+    const source = forTools ?? this.#sources.get('default');
+    if (source !== undefined) return source;
     const names = [...this.#sources.keys()];
     const what =
       names.length === 0
@@ -143,16 +145,16 @@ export class ChatTemplate {
     throw new MlxkError('validation_error', what, { reason: 'template_missing' });
   }
 
-  #compile(name: string): NativeTemplate {
-    let template = this.#compiled.get(name);
+  #compile(source: string): NativeTemplate {
+    let template = this.#compiled.get(source);
     if (template === undefined) {
       const limits = { fuel: TEMPLATE_FUEL, maxOutputBytes: TEMPLATE_OUTPUT_BYTES };
       try {
-        template = new (addon().ChatTemplate)(this.#sources.get(name)!, limits);
+        template = new (addon().ChatTemplate)(source, limits);
       } catch (error) {
         throw fromNative(error);
       }
-      this.#compiled.set(name, template);
+      this.#compiled.set(source, template);
     }
     return template;
   }

@@ -49,11 +49,12 @@ export class Generation implements AsyncIterable<Piece>, PromiseLike<GenerateRes
   readonly #queue = new PieceQueue<Piece>();
   readonly #result = deferred<GenerateResult>();
   /** Settled when neither plan nor engine works on this generation any more. */
-  readonly #idle = deferred<void>();
-  readonly #onSignal = (): void => this.#fail(this.#source?.signal?.reason);
+  readonly #idle = deferred<undefined>();
+  readonly #onSignal = (): void => {
+    this.#fail(this.#source?.signal?.reason);
+  };
   #state: State = 'starting';
   #source: GenerationSource | undefined;
-  #plan: GenerationPlan | undefined;
   #native: NativeGeneration | undefined;
   #firstTokenMs = 0;
   #iterated = false;
@@ -114,7 +115,8 @@ export class Generation implements AsyncIterable<Piece>, PromiseLike<GenerateRes
       const { signal } = this.#source;
       if (signal?.aborted) {
         this.#fail(signal.reason);
-        return this.#release();
+        this.#release();
+        return;
       }
       signal?.addEventListener('abort', this.#onSignal, { once: true });
       const plan = this.#source.plan();
@@ -126,17 +128,23 @@ export class Generation implements AsyncIterable<Piece>, PromiseLike<GenerateRes
   }
 
   #submit(plan: GenerationPlan): void {
-    if (this.#state === 'ended') return this.#release();
-    this.#plan = plan;
-    const native = plan.submit((events) => this.#onEvents(events));
+    if (this.#state === 'ended') {
+      this.#release();
+      return;
+    }
+    const native = plan.submit((events) => {
+      this.#onEvents(events, plan);
+    });
     this.#native = native;
     this.#state = 'running';
-    this.#queue.connect((tokens) => native.credit(tokens));
+    this.#queue.connect((tokens) => {
+      native.credit(tokens);
+    });
   }
 
-  #onEvents(events: NativeEvents): void {
+  #onEvents(events: NativeEvents, plan: GenerationPlan): void {
     try {
-      if (this.#state === 'running') this.#deliver(events, this.#plan!);
+      if (this.#state === 'running') this.#deliver(events, plan);
     } catch (error) {
       this.#fail(error); // A caller's onPrefill threw.
     }
@@ -148,19 +156,25 @@ export class Generation implements AsyncIterable<Piece>, PromiseLike<GenerateRes
     if (prefill !== undefined) {
       onPrefill?.({ processedTokens: prefill.done, totalTokens: prefill.total });
     }
-    for (let i = 0; i < tokens.length && !answer.stopped; i++) {
-      if (this.#firstTokenMs === 0) this.#firstTokenMs = performance.now() - this.#startedMs;
+    if (tokens.length > 0 && this.#firstTokenMs === 0) {
+      this.#firstTokenMs = performance.now() - this.#startedMs;
+    }
+    for (const [index, token] of tokens.entries()) {
+      if (answer.stopped) break;
       this.#queue.receive(1);
-      const piece = answer.push(tokens[i]!, logprobs[i]!);
+      const piece = answer.push(token, logprobs[index] ?? NaN);
       if (piece !== undefined) this.#queue.push(piece);
-      if (answer.stopped) this.#native?.cancel();
     }
     if (events.end !== undefined) this.#finish(events.end, answer, events);
+    else if (answer.stopped) this.#native?.cancel();
     else this.#queue.settleCredit();
   }
 
   #finish(end: NativeEnd, answer: Answer, { error, stats }: NativeEvents): void {
-    if (end === 'error') return this.#fail(fromNative(error));
+    if (end === 'error') {
+      this.#fail(fromNative(error));
+      return;
+    }
     const rest = answer.finish();
     if (rest !== undefined) this.#queue.push(rest);
     this.#succeed(answer.result(answer.stopped ? 'stop' : end, this.#firstTokenMs, stats));
@@ -188,7 +202,7 @@ export class Generation implements AsyncIterable<Piece>, PromiseLike<GenerateRes
 
   #release(): void {
     this.#source?.released?.();
-    this.#idle.resolve();
+    this.#idle.resolve(undefined);
   }
 }
 

@@ -79,9 +79,13 @@ function checkContent(name: string, content: unknown): void {
     const { type, text } = (part ?? {}) as Record<string, unknown>;
     if (type === 'text' && typeof text === 'string') continue;
     if (typeof type === 'string' && type !== 'text') {
-      throw new MlxkError('unsupported_multimodal', `${name}[${index}] has type "${type}"; only text is supported`, {
-        reason: 'content_type_unsupported',
-      });
+      throw new MlxkError(
+        'unsupported_multimodal',
+        `${name}[${index}] has type "${type}"; only text is supported`,
+        {
+          reason: 'content_type_unsupported',
+        },
+      );
     }
     throw wrongType(`${name}[${index}]`, 'a text part', part);
   }

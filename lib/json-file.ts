@@ -13,8 +13,8 @@ const MAX_FILE_BYTES = 256 * 2 ** 20;
 /** Content of a file, or `undefined` when it is not there. */
 export async function readOptional(folder: string, name: string): Promise<Buffer | undefined> {
   const file = path.join(folder, name);
-  const stats = await stat(file).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
+  const stats = await stat(file).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw unreadable(file, error);
   });
   if (stats === undefined) return undefined;
@@ -22,7 +22,7 @@ export async function readOptional(folder: string, name: string): Promise<Buffer
   if (stats.size > MAX_FILE_BYTES) {
     throw invalid(file, `has ${stats.size} bytes, more than the ${MAX_FILE_BYTES} allowed`);
   }
-  return await readFile(file).catch((error: NodeJS.ErrnoException) => {
+  return await readFile(file).catch((error: unknown) => {
     throw unreadable(file, error);
   });
 }
@@ -64,9 +64,10 @@ function invalid(file: string, why: string): MlxkError {
   });
 }
 
-function unreadable(file: string, cause: NodeJS.ErrnoException): MlxkError {
-  const code = cause.code === 'EACCES' || cause.code === 'EPERM' ? 'access_denied' : 'internal_error';
-  return new MlxkError(code, `${file} cannot be read: ${cause.message}`, {
+function unreadable(file: string, cause: unknown): MlxkError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const type = code === 'EACCES' || code === 'EPERM' ? 'access_denied' : 'internal_error';
+  return new MlxkError(type, `${file} cannot be read: ${message}`, {
     reason: 'file_unreadable',
     detail: { file },
     cause,

@@ -46,26 +46,28 @@ export async function loadResolved(
   }
   settings.signal?.throwIfAborted();
 
-  // The first of: the caller's abort, a throw in the caller's callback, a broken text file. Each ends the load.
-  let stopped: { readonly reason: unknown } | undefined;
-  const stop = (reason: unknown): void => {
-    stopped ??= { reason };
-    weights.cancel();
+  // Ended by the first of: the caller's abort, a throw in the caller's callback, a broken text file.
+  const ending = new AbortController();
+  const end = (reason: unknown): void => {
+    ending.abort(reason);
   };
-  const weights = startWeights(resolved.folder, settings, stop);
-  const stopBySignal = (): void => stop(settings.signal?.reason);
-  settings.signal?.addEventListener('abort', stopBySignal, { once: true });
+  const endBySignal = (): void => {
+    end(settings.signal?.reason);
+  };
+  const weights = startWeights(resolved.folder, settings, end);
+  ending.signal.addEventListener('abort', () => {
+    weights.cancel();
+  });
+  settings.signal?.addEventListener('abort', endBySignal, { once: true });
   const text = readText(resolved.folder, config).catch((error: unknown) => {
-    stop(error);
+    end(error);
     throw error;
   });
   const [native] = await Promise.allSettled([weights.promise, text]);
-  settings.signal?.removeEventListener('abort', stopBySignal);
+  settings.signal?.removeEventListener('abort', endBySignal);
 
-  if (stopped !== undefined) {
-    if (native.status === 'fulfilled') await native.value.dispose();
-    throw (stopped as { readonly reason: unknown }).reason;
-  }
+  if (ending.signal.aborted && native.status === 'fulfilled') await native.value.dispose();
+  ending.signal.throwIfAborted();
   if (native.status === 'rejected') throw fromNative(native.reason);
   const parts = await text;
   return new Model({
@@ -83,19 +85,18 @@ interface TextParts {
 function startWeights(
   folder: string,
   settings: LoadSettings,
-  stop: (reason: unknown) => void,
+  end: (reason: unknown) => void,
 ): { promise: Promise<NativeModel>; cancel(): void } {
   const { prefillStepSize = 0, contextLength = 0, memoryLimit = 0, onProgress } = settings;
-  const { loadModel } = addon();
   try {
-    return loadModel(
+    return addon().loadModel(
       folder,
       { prefillStepSize, contextLength, memoryLimitBytes: memoryLimit },
       (loadedBytes, totalBytes) => {
         try {
           onProgress?.({ loadedBytes, totalBytes });
         } catch (error) {
-          stop(error);
+          end(error);
         }
       },
     );

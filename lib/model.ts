@@ -171,7 +171,10 @@ export class Model implements AsyncDisposable {
   }
 
   /** A stop string that spells a special token is that token's id: such tokens never show in the text. */
-  #stopRules(settings: GenerateSettings, isChat: boolean): { stops: string[]; stopIds: Set<number> } {
+  #stopRules(
+    settings: GenerateSettings,
+    isChat: boolean,
+  ): { stops: string[]; stopIds: Set<number> } {
     const stopIds = new Set(this.info.stopIds);
     const stops: string[] = [];
     for (const stop of settings.stop) {

@@ -103,7 +103,11 @@ export interface NativeModel {
    * Starts a generation; returns at once. Throws `validation_error` with reason `empty_prompt`, `token_out_of_range`
    * or `context_overflow`, and `disposed` when the model is gone.
    */
-  generate(tokens: Uint32Array, params: NativeGenerateParams, onEvents: (events: NativeEvents) => void): NativeGeneration;
+  generate(
+    tokens: Uint32Array,
+    params: NativeGenerateParams,
+    onEvents: (events: NativeEvents) => void,
+  ): NativeGeneration;
   /** Scores after the last id, [vocabSize]; the same throws as `generate`, as a rejection. */
   logits(tokens: Uint32Array): Promise<Float32Array>;
   /** Cancels what runs, waits for the running step, frees everything on the engine thread. Idempotent. */

@@ -111,12 +111,12 @@ const GENERATE_PARSERS = {
   signal: optional(signal),
   templateArgs: withDefault({}, plainObject),
   raw: withDefault(false, flag),
-  onPrefill: optional(callback<(progress: PrefillProgress) => void>),
+  onPrefill: optional(callback as Parser<(progress: PrefillProgress) => void>),
   tools: optional(toolList),
 } satisfies { [Name in keyof GenerateSettings]: Parser<GenerateSettings[Name]> };
 
 const LOAD_PARSERS = {
-  onProgress: optional(callback<(progress: LoadProgress) => void>),
+  onProgress: optional(callback as Parser<(progress: LoadProgress) => void>),
   signal: optional(signal),
   prefillStepSize: optional(integer(1, MAX_PREFILL_STEP)),
   contextLength: optional(integer(1, MAX_LENGTH)),
@@ -209,7 +209,8 @@ export function named(
       });
     }
     const meant = closest(name, known);
-    const hint = meant === undefined ? `known are: ${known.join(', ')}` : `did you mean "${meant}"?`;
+    const hint =
+      meant === undefined ? `known are: ${known.join(', ')}` : `did you mean "${meant}"?`;
     throw Object.assign(new TypeError(`unknown option "${name}"; ${hint}`), {
       code: 'validation_error',
       reason: 'unknown_option',
@@ -303,9 +304,9 @@ function signal(name: string, value: unknown): AbortSignal {
   return value;
 }
 
-function callback<T extends (...args: never[]) => unknown>(name: string, value: unknown): T {
+function callback(name: string, value: unknown): (...args: never[]) => unknown {
   if (typeof value !== 'function') throw wrongType(name, 'a function', value);
-  return value as T;
+  return value as (...args: never[]) => unknown;
 }
 
 function plainObject(name: string, value: unknown): Record<string, unknown> {

@@ -43,8 +43,7 @@ export function stopIds(
 
 /** Ids that end an assistant's turn in a rendered conversation, whether or not a config file names them. */
 export function endOfTurnIds(tokenToId: (token: string) => number | undefined): number[] {
-  const tokens =
-    tokenToId(CHANNEL) === undefined ? [...END_OF_TURN, END_OF_PART] : END_OF_TURN;
+  const tokens = tokenToId(CHANNEL) === undefined ? [...END_OF_TURN, END_OF_PART] : END_OF_TURN;
   return tokens.map(tokenToId).filter((id) => id !== undefined);
 }
 
@@ -107,7 +106,7 @@ export class StopFilter {
       const at = buffer.indexOf(stop);
       if (at < 0) continue;
       const until = at + stop.length;
-      if (until < end || (until === end && at < start!)) {
+      if (until < end || (until === end && at < (start ?? end))) {
         start = at;
         end = until;
       }

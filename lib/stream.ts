@@ -88,6 +88,7 @@ export class PieceQueue<T extends Counted> {
     if (this.#ending?.kind === 'failed') {
       const { error } = this.#ending;
       this.#ending = { kind: 'done' };
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- a signal's reason may be anything
       return Promise.reject(error);
     }
     if (this.#ending !== undefined) return Promise.resolve({ value: undefined, done: true });
@@ -101,10 +102,7 @@ export class PieceQueue<T extends Counted> {
 
   #giveCredit(): void {
     if (this.#grant === undefined || this.#ending !== undefined) return;
-    const allowed = Math.min(
-      this.#receivedTokens - this.#queuedTokens + this.#window,
-      UNLIMITED,
-    );
+    const allowed = Math.min(this.#receivedTokens - this.#queuedTokens + this.#window, UNLIMITED);
     if (allowed <= this.#grantedTokens) return;
     const tokens = allowed - this.#grantedTokens;
     this.#grantedTokens = allowed;

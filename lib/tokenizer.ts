@@ -114,7 +114,8 @@ export class Tokenizer {
     messages: readonly Message[],
     settings: RenderSettings,
   ): Uint32Array | Promise<Uint32Array> {
-    for (const { content } of messages) if (typeof content === 'string') checkText('content', content);
+    for (const { content } of messages)
+      if (typeof content === 'string') checkText('content', content);
     const { text, plain } = this.#template.render(messages, settings);
     return this.#encode(text, false, plain);
   }

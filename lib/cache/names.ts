@@ -62,8 +62,9 @@ export async function resolveModel(
   const part = name.toLowerCase();
   const candidates = models.filter(({ id }) => id.toLowerCase().includes(part));
   const matches = revision === undefined ? candidates : await having(candidates, revision);
-  if (matches.length === 1) return resolveSnapshot(matches[0]!, revision);
-  if (matches.length > 1) throw ambiguous(spec, matches);
+  const [match, ...others] = matches;
+  if (others.length > 0) throw ambiguous(spec, matches);
+  if (match !== undefined) return resolveSnapshot(match, revision);
   if (await isFolder(spec)) return resolveFolder(spec);
   throw notFound(spec, cache);
 }
@@ -145,7 +146,8 @@ async function isFolder(file: string): Promise<boolean> {
 
 function ambiguous(spec: string, models: readonly CachedModel[]): MlxkError {
   const matches = models.map(({ id }) => id);
-  const more = matches.length > CANDIDATES_SHOWN ? `, and ${matches.length - CANDIDATES_SHOWN} more` : '';
+  const more =
+    matches.length > CANDIDATES_SHOWN ? `, and ${matches.length - CANDIDATES_SHOWN} more` : '';
   return new MlxkError(
     'ambiguous_match',
     `Ambiguous model specification "${spec}". Could be: ` +
@@ -155,9 +157,10 @@ function ambiguous(spec: string, models: readonly CachedModel[]): MlxkError {
 }
 
 function notFound(spec: string, cache: string): MlxkError {
-  const next = isRepositoryId(spec) && spec.includes('/')
-    ? `Download it into the cache first (hf download ${spec}), or give its folder`
-    : `Give a cached hub id, a unique part of one, a folder, or "${BUILTIN}"`;
+  const next =
+    isRepositoryId(spec) && spec.includes('/')
+      ? `Download it into the cache first (hf download ${spec}), or give its folder`
+      : `Give a cached hub id, a unique part of one, a folder, or "${BUILTIN}"`;
   return new MlxkError('model_not_found', `Model "${spec}" not found in ${cache}. ${next}.`, {
     reason: 'not_in_cache',
     detail: { model: spec },

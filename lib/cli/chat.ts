@@ -25,10 +25,12 @@ export interface ChatSettings {
 export async function chat(settings: ChatSettings): Promise<void> {
   const { model, output, interrupts } = settings;
   const { stdin, stdout } = process;
-  const terminal = stdin.isTTY === true && stdout.isTTY === true;
+  const terminal = stdin.isTTY && stdout.isTTY;
   const reader = createInterface({ input: stdin, output: stdout, terminal, prompt: 'You: ' });
   const lines = new LineQueue(reader);
-  reader.on('SIGINT', () => interrupts.interrupt());
+  reader.on('SIGINT', () => {
+    interrupts.interrupt();
+  });
   interrupts.beforeLeaving = () => {
     reader.close();
     stdout.write('\nChat interrupted. Goodbye!\n');
@@ -69,7 +71,9 @@ async function answer(
   const { model, options, output, interrupts, stream, onAnswer } = settings;
   const generation = model.generate(model.info.hasChatTemplate ? conversation : line, options);
   const { value: result, interrupted } = await interrupts.guard(
-    () => generation.abort(),
+    () => {
+      generation.abort();
+    },
     async () => {
       if (!stream) return await generation;
       for await (const piece of generation) await output.writeAnswer(piece.text);

@@ -12,11 +12,16 @@ export class Interrupts {
   beforeLeaving: (() => void) | undefined;
 
   constructor() {
-    process.on('SIGINT', () => this.interrupt());
+    process.on('SIGINT', () => {
+      this.interrupt();
+    });
   }
 
   /** Runs `work`; an interrupt meanwhile calls `stop` once. Tells whether there was one. */
-  async guard<T>(stop: () => void, work: () => Promise<T>): Promise<{ value: T; interrupted: boolean }> {
+  async guard<T>(
+    stop: () => void,
+    work: () => Promise<T>,
+  ): Promise<{ value: T; interrupted: boolean }> {
     this.#stop = stop;
     this.#stopping = false;
     try {

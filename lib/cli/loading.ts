@@ -14,18 +14,16 @@ export async function loadWithProgress(
   signal: AbortSignal,
 ): Promise<Model> {
   const startedMs = performance.now();
-  let drawn = false;
   try {
     return await load(name, {
       signal,
       onProgress: ({ loadedBytes, totalBytes }) => {
         if (!output.showsProgress || performance.now() - startedMs < QUIET_MS) return;
         const percent = totalBytes > 0 ? Math.floor((100 * loadedBytes) / totalBytes) : 100;
-        output.progress(`Loading ${name}: ${percent} % of ${(totalBytes / 1e6).toFixed(0)} MB`);
-        drawn = true;
+        output.drawProgress(`Loading ${name}: ${percent} % of ${(totalBytes / 1e6).toFixed(0)} MB`);
       },
     });
   } finally {
-    if (drawn) output.progress('');
+    output.clearProgress();
   }
 }

@@ -22,6 +22,7 @@ type Stream = NodeJS.WriteStream | WriteStream;
 export class Output {
   readonly #stdout: Stream;
   readonly #stderr: Stream;
+  #progressDrawn = false;
 
   constructor(stdout: Stream = process.stdout, stderr: Stream = process.stderr) {
     this.#stdout = stdout;
@@ -30,7 +31,7 @@ export class Output {
 
   /** Whether a person watches stderr, so that progress may be drawn there. */
   get showsProgress(): boolean {
-    return this.#stderr.isTTY === true;
+    return this.#stderr.isTTY;
   }
 
   /** A reader that closes the pipe has had enough: end quietly, as `SIGPIPE` would. */
@@ -50,7 +51,7 @@ export class Output {
 
   /** Text of a model. */
   async writeAnswer(text: string): Promise<void> {
-    await this.write(this.#stdout.isTTY === true ? forTerminal(text) : text);
+    await this.write(this.#stdout.isTTY ? forTerminal(text) : text);
   }
 
   /** A line for a person, beside the output. */
@@ -59,8 +60,14 @@ export class Output {
   }
 
   /** Replaces the line on stderr that progress is drawn on. */
-  progress(text: string): void {
+  drawProgress(text: string): void {
     this.#stderr.write(`\r\x1b[K${text}`);
+    this.#progressDrawn = true;
+  }
+
+  clearProgress(): void {
+    if (this.#progressDrawn) this.#stderr.write('\r\x1b[K');
+    this.#progressDrawn = false;
   }
 
   async success(command: string, data: Record<string, unknown>): Promise<void> {

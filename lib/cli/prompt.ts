@@ -32,7 +32,10 @@ export async function readPrompt(
   stdin: PromptInput,
 ): Promise<PromptRequest> {
   const fromStdin = words.includes('-');
-  const { model, rest } = await splitModel(words.filter((word) => word !== '-'), fromStdin);
+  const { model, rest } = await splitModel(
+    words.filter((word) => word !== '-'),
+    fromStdin,
+  );
   if (fromStdin) {
     return { model, prompt: [await readText(stdin), ...(rest ? [rest] : [])].join('\n\n') };
   }

@@ -44,7 +44,9 @@ describe('the built package', () => {
 
   it('has every type declaration that its own declarations refer to', () => {
     const folder = path.dirname(fileURLToPath(builtPackage));
-    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.d.ts'));
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) =>
+      file.endsWith('.d.ts'),
+    );
     const missing = files.flatMap((file) => {
       const text = readFileSync(path.join(folder, file), 'utf8');
       return [...text.matchAll(/from '(\.[^']+)\.js'/g)]

@@ -10,19 +10,26 @@ const manifest = JSON.parse(
 
 describe('the program', () => {
   it('tells its version', async () => {
-    expect(await mlxk(['--version'])).toMatchObject({ code: 0, stdout: `mlxk ${manifest.version}\n`, stderr: '' });
-  });
-
-  it.each([[['--version', '--json']], [['--json', '--version']]])('tells its version as JSON for %j', async (args) => {
-    const { code, stdout, stderr } = await mlxk(args);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(JSON.parse(stdout)).toMatchObject({
-      status: 'success',
-      command: 'version',
-      data: { cli_version: manifest.version, json_api_spec_version: '0.2.3' },
-      error: null,
+    expect(await mlxk(['--version'])).toMatchObject({
+      code: 0,
+      stdout: `mlxk ${manifest.version}\n`,
+      stderr: '',
     });
   });
+
+  it.each([[['--version', '--json']], [['--json', '--version']]])(
+    'tells its version as JSON for %j',
+    async (args) => {
+      const { code, stdout, stderr } = await mlxk(args);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(JSON.parse(stdout)).toMatchObject({
+        status: 'success',
+        command: 'version',
+        data: { cli_version: manifest.version, json_api_spec_version: '0.2.3' },
+        error: null,
+      });
+    },
+  );
 
   it('explains itself without a command, with exit code 2', async () => {
     const ended = await mlxk([]);
@@ -64,7 +71,7 @@ describe('the program', () => {
     expect(JSON.parse(asJson.stdout)).toMatchObject({
       status: 'error',
       command: null,
-      error: { type: 'CommandError', message: expect.stringContaining(meant) },
+      error: { type: 'CommandError', message: expect.stringContaining(meant) as string },
     });
   });
 

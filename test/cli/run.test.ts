@@ -35,8 +35,14 @@ beforeAll(async () => {
 });
 afterAll(removeTemporaryFolders);
 
-async function json(args: readonly string[], input?: string): Promise<Envelope & { code: number | null }> {
-  const { code, stdout, stderr } = await mlxk([...args, '--json'], { env, ...(input !== undefined && { input }) });
+async function json(
+  args: readonly string[],
+  input?: string,
+): Promise<Envelope & { code: number | null }> {
+  const { code, stdout, stderr } = await mlxk([...args, '--json'], {
+    env,
+    ...(input !== undefined && { input }),
+  });
   expect(stderr).toBe('');
   return { ...(JSON.parse(stdout) as Envelope), code };
 }
@@ -102,17 +108,28 @@ describe('mlxk run', () => {
   });
 
   it('ends before a stop text', async () => {
-    const characters = [...answer];
+    const characters = Array.from(answer);
     const stop = characters.slice(4, 7).join('');
     const cut = answer.slice(0, answer.indexOf(stop));
-    const ended = await json(['run', folder, 'hi', ...SHORT, '--stop', 'never seen', '--stop', stop]);
+    const ended = await json([
+      'run',
+      folder,
+      'hi',
+      ...SHORT,
+      '--stop',
+      'never seen',
+      '--stop',
+      stop,
+    ]);
     expect(ended.data).toMatchObject({ response: cut, finish_reason: 'stop' });
   });
 });
 
 describe('a prompt on standard input', () => {
   it('is read for "-"', async () => {
-    expect((await json(['run', folder, '-', ...SHORT], 'from stdin')).data).toMatchObject({ prompt: 'from stdin' });
+    expect((await json(['run', folder, '-', ...SHORT], 'from stdin')).data).toMatchObject({
+      prompt: 'from stdin',
+    });
   });
 
   it('stands before the words beside "-"', async () => {
@@ -129,7 +146,11 @@ describe('a prompt on standard input', () => {
 
   it('is refused when it is no text', async () => {
     const ended = await mlxk(['run', folder, '-'], { env, input: Buffer.from([0xff, 0xfe, 0x00]) });
-    expect(ended).toMatchObject({ code: 1, stdout: '', stderr: 'Error: standard input is not UTF-8 text\n' });
+    expect(ended).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: 'Error: standard input is not UTF-8 text\n',
+    });
   });
 
   it('is refused when it is longer than any context', async () => {
@@ -143,7 +164,10 @@ describe('a prompt on standard input', () => {
     expect(ended).toMatchObject({ code: 1, stdout: '' });
     expect(ended.stderr).toMatch(/^Error: No prompt/);
     const envelope = await json(['run', folder]);
-    expect(envelope.error).toMatchObject({ type: 'execution_error', message: expect.stringContaining('Interactive') });
+    expect(envelope.error).toMatchObject({
+      type: 'execution_error',
+      message: expect.stringContaining('Interactive') as string,
+    });
     expect(envelope.code).toBe(1);
   });
 });
@@ -168,7 +192,10 @@ describe('a model that cannot be had', () => {
   it('names the folder that is none', async () => {
     const empty = temporaryFolder();
     const ended = await mlxk(['run', empty, 'hi'], { env });
-    expect(ended).toMatchObject({ code: 1, stderr: `Error: ${empty} has no config.json, so it is no model folder\n` });
+    expect(ended).toMatchObject({
+      code: 1,
+      stderr: `Error: ${empty} has no config.json, so it is no model folder\n`,
+    });
   });
 });
 

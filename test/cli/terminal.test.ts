@@ -63,7 +63,9 @@ describe('a conversation at the terminal', () => {
       [folder, '--max-tokens', '5', '--verbose'],
       [{ wait: 'You: ' }, ...ask, ...ask, { send: CTRL_D }],
     );
-    const [first, second] = [...output.matchAll(/prompt: (\d+) tokens/g)].map((match) => Number(match[1]));
+    const [first, second] = [...output.matchAll(/prompt: (\d+) tokens/g)].map((match) =>
+      Number(match[1]),
+    );
     expect(second! - first!).toBeGreaterThan('hello'.length * 2);
   });
 

@@ -1,8 +1,8 @@
 // Model folders whose weight file lies, made from a good one: the eight kinds that MLX itself loads
 // without complaint, and the three ways a download goes wrong. The strict reader refuses them all.
 
-import { cpSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 export interface BadModel {
   /** What is wrong with it; also the name of its folder. */
@@ -28,7 +28,7 @@ interface Weights {
 
 function parse(file: Buffer): Weights {
   const length = Number(file.readBigUInt64LE(0));
-  const header = JSON.parse(file.toString("utf8", 8, 8 + length)) as Record<string, unknown>;
+  const header = JSON.parse(file.toString('utf8', 8, 8 + length)) as Record<string, unknown>;
   const { __metadata__: metadata, ...tensors } = header;
   const entries = Object.entries(tensors).map(([name, value]) => {
     const tensor = value as { dtype: string; shape: number[]; data_offsets: [number, number] };
@@ -49,11 +49,11 @@ function parse(file: Buffer): Weights {
 function serialize({ metadata, entries, data }: Weights): Buffer {
   const parts = entries.map(
     ({ name, dtype, shape, begin, end }) =>
-      `${JSON.stringify(name)}:{"dtype":${JSON.stringify(dtype)},"shape":[${shape.join(",")}],` +
+      `${JSON.stringify(name)}:{"dtype":${JSON.stringify(dtype)},"shape":[${shape.join(',')}],` +
       `"data_offsets":[${begin},${end}]}`,
   );
   if (metadata !== undefined) parts.unshift(`"__metadata__":${JSON.stringify(metadata)}`);
-  const header = Buffer.from(`{${parts.join(",")}}`);
+  const header = Buffer.from(`{${parts.join(',')}}`);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(header.length));
   return Buffer.concat([length, header, data]);
@@ -61,7 +61,7 @@ function serialize({ metadata, entries, data }: Weights): Buffer {
 
 function find(weights: Weights, accepts: (entry: Entry) => boolean): Entry {
   const entry = weights.entries.find(accepts);
-  if (entry === undefined) throw new Error("the good model has no tensor fit for this lie");
+  if (entry === undefined) throw new Error('the good model has no tensor fit for this lie');
   return entry;
 }
 
@@ -69,29 +69,29 @@ const wrap64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 
 // Each changes freshly parsed weights and may return its own bytes instead.
 const lies: Record<string, { reason: string; tell: (weights: Weights) => Buffer | void }> = {
-  "shape-product-wraps-to-zero": {
-    reason: "size_overflow",
+  'shape-product-wraps-to-zero': {
+    reason: 'size_overflow',
     tell(weights) {
       const shape = [65536n, 65536n, 65536n, 65536n];
-      weights.entries.unshift({ name: "lie", dtype: "U8", shape, begin: 0n, end: 0n });
+      weights.entries.unshift({ name: 'lie', dtype: 'U8', shape, begin: 0n, end: 0n });
     },
   },
-  "negative-dimensions": {
-    reason: "shape_invalid",
+  'negative-dimensions': {
+    reason: 'shape_invalid',
     tell(weights) {
       const matrix = find(weights, ({ shape }) => shape.length === 2);
       matrix.shape = matrix.shape.map((dim) => -dim);
     },
   },
-  "dimension-wraps-32-bits": {
-    reason: "shape_invalid",
+  'dimension-wraps-32-bits': {
+    reason: 'shape_invalid',
     tell(weights) {
       const tensor = find(weights, ({ shape }) => shape.length > 0);
       tensor.shape = tensor.shape.map((dim, axis) => (axis === 0 ? dim + (1n << 32n) : dim));
     },
   },
-  "offset-wraps-64-bits": {
-    reason: "offsets_range",
+  'offset-wraps-64-bits': {
+    reason: 'offsets_range',
     tell(weights) {
       // The start of the data plus this offset wraps to a place inside the header's text.
       const tensor = find(weights, ({ begin, end }) => end > begin);
@@ -100,8 +100,8 @@ const lies: Record<string, { reason: string; tell: (weights: Weights) => Buffer 
       tensor.end = wrap64(tensor.begin + bytes);
     },
   },
-  "tensors-overlap": {
-    reason: "offsets_overlap",
+  'tensors-overlap': {
+    reason: 'offsets_overlap',
     tell(weights) {
       const first = find(weights, (a) =>
         weights.entries.some((b) => b.begin > a.begin && b.end - b.begin === a.end - a.begin),
@@ -114,8 +114,8 @@ const lies: Record<string, { reason: string; tell: (weights: Weights) => Buffer 
       second.end = first.end;
     },
   },
-  "gap-between-tensors": {
-    reason: "offsets_gap",
+  'gap-between-tensors': {
+    reason: 'offsets_gap',
     tell(weights) {
       const at = find(weights, ({ begin, end }) => end > begin).end;
       for (const entry of weights.entries) {
@@ -128,38 +128,38 @@ const lies: Record<string, { reason: string; tell: (weights: Weights) => Buffer 
       weights.data = Buffer.concat([data.subarray(0, cut), Buffer.alloc(8), data.subarray(cut)]);
     },
   },
-  "trailing-bytes": {
-    reason: "trailing_bytes",
+  'trailing-bytes': {
+    reason: 'trailing_bytes',
     tell(weights) {
-      weights.data = Buffer.concat([weights.data, Buffer.from("PK\u0005\u0006")]);
+      weights.data = Buffer.concat([weights.data, Buffer.from('PK\u0005\u0006')]);
     },
   },
-  "duplicate-tensor": {
-    reason: "header_duplicate",
+  'duplicate-tensor': {
+    reason: 'header_duplicate',
     tell(weights) {
       weights.entries.push(find(weights, () => true));
     },
   },
-  "cut-short": {
-    reason: "offsets_range",
+  'cut-short': {
+    reason: 'offsets_range',
     tell(weights) {
       const whole = serialize(weights);
       return whole.subarray(0, whole.length - 1);
     },
   },
-  "lfs-pointer": {
-    reason: "lfs_pointer",
+  'lfs-pointer': {
+    reason: 'lfs_pointer',
     tell() {
-      const oid = "0".repeat(64);
+      const oid = '0'.repeat(64);
       return Buffer.from(
         `version https://git-lfs.github.com/spec/v1\noid sha256:${oid}\nsize 4096\n`,
       );
     },
   },
-  "html-page": {
-    reason: "html_page",
+  'html-page': {
+    reason: 'html_page',
     tell() {
-      return Buffer.from("<!DOCTYPE html>\n<html><body>404: not found</body></html>\n");
+      return Buffer.from('<!DOCTYPE html>\n<html><body>404: not found</body></html>\n');
     },
   },
 };
@@ -172,7 +172,9 @@ const lies: Record<string, { reason: string; tell: (weights: Weights) => Buffer 
  * tensors of equal size, as every transformer has).
  */
 export function writeBadModels(good: string, target: string): BadModel[] {
-  const shard = readdirSync(good).sort().find((name) => /^model.*\.safetensors$/.test(name));
+  const shard = readdirSync(good)
+    .sort()
+    .find((name) => /^model.*\.safetensors$/.test(name));
   if (shard === undefined) throw new Error(`${good} has no model*.safetensors`);
   const bytes = readFileSync(join(good, shard));
   return Object.entries(lies).map(([name, { reason, tell }]) => {

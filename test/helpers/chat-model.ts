@@ -62,10 +62,18 @@ export function tokenizerJson(specialTokens: Readonly<Record<string, number>> = 
       special: true,
     })),
     normalizer: null,
-    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
+    pre_tokenizer: {
+      type: 'ByteLevel',
+      add_prefix_space: false,
+      trim_offsets: true,
+      use_regex: false,
+    },
     post_processor: {
       type: 'TemplateProcessing',
-      single: [{ SpecialToken: { id: '<|begin|>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+      single: [
+        { SpecialToken: { id: '<|begin|>', type_id: 0 } },
+        { Sequence: { id: 'A', type_id: 0 } },
+      ],
       pair: [{ Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 0 } }],
       special_tokens: { '<|begin|>': { id: '<|begin|>', ids: [256], tokens: ['<|begin|>'] } },
     },

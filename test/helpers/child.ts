@@ -22,7 +22,7 @@ export interface Ended {
 }
 
 /** Longest a child may take; a child that hangs is killed and so reported with a signal. */
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 50_000;
 
 export interface RunOptions {
   readonly input?: string | Uint8Array;
@@ -31,7 +31,11 @@ export interface RunOptions {
 }
 
 /** Runs a command to its end. Standard input is `input`, or nothing. */
-export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+export function run(
+  command: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: options.cwd,

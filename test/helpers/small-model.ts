@@ -77,7 +77,9 @@ function safetensors(shapes: Map<string, Shape>): Buffer {
   for (const [name, shape] of shapes) {
     const count = shape.reduce((product, size) => product * size, 1);
     const isNorm = shape.length === 1;
-    const values = Float32Array.from({ length: count }, () => (isNorm ? 1 : 0.6 * (random() - 0.5)));
+    const values = Float32Array.from({ length: count }, () =>
+      isNorm ? 1 : 0.6 * (random() - 0.5),
+    );
     parts.push(Buffer.from(values.buffer));
     header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + 4 * count] };
     offset += 4 * count;

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 40
 
 
 def main():

@@ -71,7 +71,9 @@ describe('a generation', () => {
   });
 
   it('has then, catch and finally', async () => {
-    await expect(model.generate(PROMPT, { maxTokens: 1 }).then(({ tokens }) => tokens.length)).resolves.toBe(1);
+    await expect(
+      model.generate(PROMPT, { maxTokens: 1 }).then(({ tokens }) => tokens.length),
+    ).resolves.toBe(1);
     await expect(model.generate({ tokens: [] }).catch(() => 'caught')).resolves.toBe('caught');
     let ended = false;
     await model.generate(PROMPT, { maxTokens: 1 }).finally(() => (ended = true));
@@ -87,7 +89,9 @@ describe('a generation', () => {
   });
 
   it('counts what it did', async () => {
-    const { usage, timings, finishReason, logprobs } = await model.generate(PROMPT, { maxTokens: 5 });
+    const { usage, timings, finishReason, logprobs } = await model.generate(PROMPT, {
+      maxTokens: 5,
+    });
     expect(finishReason).toBe('length');
     expect(usage).toMatchObject({ promptTokens: 3, completionTokens: 5 });
     expect(timings.firstTokenMs).toBeGreaterThan(0);
@@ -111,13 +115,16 @@ describe('a generation', () => {
   it('reports how far the prompt is, up to all of it', async () => {
     const seen: number[] = [];
     const tokens = Array.from({ length: 700 }, (_, index) => index % VOCAB_SIZE);
-    await model.generate({ tokens }, {
-      maxTokens: 1,
-      onPrefill: ({ processedTokens, totalTokens }) => {
-        expect(totalTokens).toBe(700);
-        seen.push(processedTokens);
+    await model.generate(
+      { tokens },
+      {
+        maxTokens: 1,
+        onPrefill: ({ processedTokens, totalTokens }) => {
+          expect(totalTokens).toBe(700);
+          seen.push(processedTokens);
+        },
       },
-    });
+    );
     expect(seen.length).toBeGreaterThan(0);
     expect(seen).toEqual([...seen].sort((a, b) => a - b));
   });
@@ -216,12 +223,15 @@ describe('a generation is ended', () => {
   it('by a signal while the prompt is processed', async () => {
     const aborting = new AbortController();
     const tokens = Array.from({ length: 4000 }, (_, index) => index % VOCAB_SIZE);
-    const answer = model.generate({ tokens }, { signal: aborting.signal, onPrefill: () => aborting.abort() });
+    const answer = model.generate(
+      { tokens },
+      { signal: aborting.signal, onPrefill: () => aborting.abort() },
+    );
     await expect(answer).rejects.toHaveProperty('name', 'AbortError');
     await expectUntouched();
   });
 
-  it('by an error of the caller\'s own callback', async () => {
+  it("by an error of the caller's own callback", async () => {
     const answer = model.generate(PROMPT, {
       onPrefill: () => {
         throw new Error('mine');
@@ -259,18 +269,46 @@ describe('bad input is refused by name', () => {
     ['an empty prompt', { tokens: [] }, { code: 'validation_error', reason: 'empty_prompt' }],
     ['an empty text', '', { code: 'validation_error', reason: 'empty_prompt' }],
     ['no messages', [], { code: 'validation_error', reason: 'empty_prompt' }],
-    ['an id above the vocabulary', { tokens: [VOCAB_SIZE] }, { code: 'validation_error', reason: 'token_out_of_range' }],
-    ['the largest id', { tokens: [2 ** 32 - 1] }, { code: 'validation_error', reason: 'token_out_of_range' }],
-    ['a text without tokenizer', 'hello', { code: 'validation_error', reason: 'tokenizer_missing' }],
-    ['a prompt above the context', { tokens: Array(CONTEXT_LENGTH + 1).fill(1) }, { code: 'validation_error', reason: 'context_overflow' }],
+    [
+      'an id above the vocabulary',
+      { tokens: [VOCAB_SIZE] },
+      { code: 'validation_error', reason: 'token_out_of_range' },
+    ],
+    [
+      'the largest id',
+      { tokens: [2 ** 32 - 1] },
+      { code: 'validation_error', reason: 'token_out_of_range' },
+    ],
+    [
+      'a text without tokenizer',
+      'hello',
+      { code: 'validation_error', reason: 'tokenizer_missing' },
+    ],
+    [
+      'a prompt above the context',
+      { tokens: Array(CONTEXT_LENGTH + 1).fill(1) },
+      { code: 'validation_error', reason: 'context_overflow' },
+    ],
     ['a negative id', { tokens: [-1] }, { name: 'RangeError', message: /input\.tokens\[0\].*-1/ }],
-    ['half an id', { tokens: [1, 0.5] }, { name: 'RangeError', message: /input\.tokens\[1\].*0\.5/ }],
+    [
+      'half an id',
+      { tokens: [1, 0.5] },
+      { name: 'RangeError', message: /input\.tokens\[1\].*0\.5/ },
+    ],
     ['no id at all', { tokens: ['1'] }, { name: 'TypeError' }],
     ['NaN for an id', { tokens: [NaN] }, { name: 'RangeError' }],
     ['nothing', undefined, { name: 'TypeError' }],
     ['a number', 5, { name: 'TypeError' }],
-    ['messages without tokenizer', [{ role: 'user', content: 'x' }], { reason: 'tokenizer_missing' }],
-    ['a message without role', [{ content: 'x' }], { name: 'TypeError', message: /messages\[0\]\.role/ }],
+    [
+      'messages without tokenizer',
+      [{ role: 'user', content: 'x' }],
+      { reason: 'tokenizer_missing' },
+    ],
+    [
+      'a message without role',
+      [{ content: 'x' }],
+      { name: 'TypeError', message: /messages\[0\]\.role/ },
+    ],
   ] as const)('%s', async (_, input, expected) => {
     const error = await model.generate(input as never).then(
       () => expect.fail('it was answered'),
@@ -289,7 +327,8 @@ describe('bad input is refused by name', () => {
     [{ maxToken: 5 }, TypeError, /unknown option "maxToken"; did you mean "maxTokens"/],
     [{ topK: '5' }, TypeError, /topK must be .* got "5"/],
   ])('options %j', async (options, type, message) => {
-    const answer = (): Promise<unknown> => Promise.resolve(model.generate(PROMPT, options as never));
+    const answer = (): Promise<unknown> =>
+      Promise.resolve(model.generate(PROMPT, options as never));
     await expect(answer()).rejects.toThrow(type);
     await expect(answer()).rejects.toThrow(message);
     await expect(collect(model.generate(PROMPT, options as never))).rejects.toThrow(message);

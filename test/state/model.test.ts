@@ -20,16 +20,18 @@ afterAll(removeTemporaryFolders);
 /** Longer than a test takes: it is always still running when the next line asks for something. */
 const LONG = { maxTokens: 4000 };
 
+type Finish = () => unknown;
+
 /** Brings a fresh model into a state; what it returns is awaited when the test is over. */
-const STATES: Record<string, (model: Model) => Promise<() => Promise<unknown>>> = {
-  ready: async () => async () => undefined,
+const STATES: Record<string, (model: Model) => Finish | Promise<Finish>> = {
+  ready: () => () => undefined,
   busy: async (model) => {
     const running = model.generate({ tokens: [1] }, LONG);
     const pieces = running[Symbol.asyncIterator]();
     await pieces.next();
     return async () => pieces.return?.();
   },
-  cancelled: async (model) => {
+  cancelled: (model) => {
     const running = model.generate({ tokens: [1] }, LONG);
     running.abort();
     return async () => expect((await running).finishReason).toBe('abort');
@@ -37,20 +39,20 @@ const STATES: Record<string, (model: Model) => Promise<() => Promise<unknown>>> 
   failed: async (model) => {
     await expect(model.generate({ tokens: [-1] })).rejects.toThrow(RangeError);
     await expect(model.generate({ tokens: [9999] })).rejects.toThrow('9999');
-    return async () => undefined;
+    return () => undefined;
   },
-  disposing: async (model) => {
+  disposing: (model) => {
     const disposal = model.dispose();
     return () => disposal;
   },
   disposed: async (model) => {
     await model.dispose();
-    return async () => undefined;
+    return () => undefined;
   },
 };
 
 /** What each method does where it is allowed. */
-const METHODS: Record<string, (model: Model) => Promise<unknown>> = {
+const METHODS: Record<string, (model: Model) => unknown> = {
   'generate, awaited': async (model) => {
     const { tokens } = await model.generate({ tokens: PROMPT }, { maxTokens: LENGTH });
     expect(tokens).toEqual(expected);
@@ -67,10 +69,14 @@ const METHODS: Record<string, (model: Model) => Promise<unknown>> = {
     expect(scores).toHaveLength(VOCAB_SIZE);
     expect(scores.indexOf(Math.max(...scores))).toBe(expected[0]);
   },
-  info: async (model) => {
-    expect(model.info).toMatchObject({ modelType: 'llama', vocabSize: VOCAB_SIZE, hasTokenizer: false });
+  info: (model) => {
+    expect(model.info).toMatchObject({
+      modelType: 'llama',
+      vocabSize: VOCAB_SIZE,
+      hasTokenizer: false,
+    });
   },
-  'tokenizer of a folder without one': async (model) => {
+  'tokenizer of a folder without one': (model) => {
     expect(() => model.tokenizer).toThrow(
       expect.objectContaining({ code: 'validation_error', reason: 'tokenizer_missing' }),
     );
@@ -87,7 +93,7 @@ const WITHOUT_WEIGHTS = ['disposing', 'disposed'];
 
 describe.each(Object.keys(STATES))('a model that is %s', (state) => {
   let model: Model;
-  let finish: () => Promise<unknown>;
+  let finish: Finish;
 
   beforeEach(async () => {
     model = await load(folder);
@@ -197,14 +203,14 @@ describe('a load', () => {
   it('that needs more memory than it may take is refused before it takes it', async () => {
     await expect(load(folder, { memoryLimit: 1000 })).rejects.toMatchObject({
       code: 'insufficient_memory',
-      message: expect.stringContaining('1000'),
+      message: expect.stringContaining('1000') as string,
     });
   });
 
   it('for a longer context than the model has is refused', async () => {
     await expect(load(folder, { contextLength: CONTEXT_LENGTH + 1 })).rejects.toMatchObject({
       code: 'validation_error',
-      message: expect.stringContaining(String(CONTEXT_LENGTH)),
+      message: expect.stringContaining(String(CONTEXT_LENGTH)) as string,
     });
   });
 

@@ -67,7 +67,11 @@ describe.each(Object.keys(STAGES))('during %s', (stage) => {
 
 describe('a process', () => {
   it('ends by itself while a model is loaded', async () => {
-    expect(await runScript(`await load(${FOLDER});`)).toMatchObject({ code: 0, signal: null, stderr: '' });
+    expect(await runScript(`await load(${FOLDER});`)).toMatchObject({
+      code: 0,
+      signal: null,
+      stderr: '',
+    });
   });
 
   it('stays until an answer that it awaits is there', async () => {
@@ -77,7 +81,9 @@ describe('a process', () => {
   });
 
   it('learns of a failure nobody listens to', async () => {
-    const ended = await runScript(`const model = await load(${FOLDER}); model.generate({ tokens: [] });`);
+    const ended = await runScript(
+      `const model = await load(${FOLDER}); model.generate({ tokens: [] });`,
+    );
     expect(ended.code).toBe(1);
     expect(ended.stderr).toContain('the prompt');
   });
@@ -92,7 +98,9 @@ describe('two workers', () => {
         ${body}
       });`;
     const dying = new Worker(
-      source(`for await (const piece of model.generate({ tokens: [1] })) parentPort.postMessage('runs');`),
+      source(
+        `for await (const piece of model.generate({ tokens: [1] })) parentPort.postMessage('runs');`,
+      ),
       { eval: true },
     );
     await new Promise((resolve) => dying.once('message', resolve));

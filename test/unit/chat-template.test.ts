@@ -18,7 +18,9 @@ function put(name: string, content: string): void {
   writeFileSync(path.join(folder, name), content);
 }
 
-async function templates(tokenizerConfig?: Record<string, unknown>): Promise<Record<string, string>> {
+async function templates(
+  tokenizerConfig?: Record<string, unknown>,
+): Promise<Record<string, string>> {
   return Object.fromEntries(await readTemplates(folder, tokenizerConfig));
 }
 

@@ -4,7 +4,10 @@ import { fromNative, MlxkError } from '../../lib/errors.js';
 
 describe('an error', () => {
   it('carries code, reason and facts', () => {
-    const error = new MlxkError('model_not_found', 'gone', { reason: 'not_in_cache', detail: { model: 'x' } });
+    const error = new MlxkError('model_not_found', 'gone', {
+      reason: 'not_in_cache',
+      detail: { model: 'x' },
+    });
     expect(error).toMatchObject({
       name: 'MlxkError',
       code: 'model_not_found',
@@ -17,10 +20,17 @@ describe('an error', () => {
   });
 
   it('of native code becomes one with its code and reason', () => {
-    const native = Object.assign(new Error('short'), { code: 'validation_error', reason: 'tensor_missing' });
-    const error = fromNative(native) as MlxkError;
+    const native = Object.assign(new Error('short'), {
+      code: 'validation_error',
+      reason: 'tensor_missing',
+    });
+    const error = fromNative(native);
     expect(error).toBeInstanceOf(MlxkError);
-    expect(error).toMatchObject({ code: 'validation_error', reason: 'tensor_missing', message: 'short' });
+    expect(error).toMatchObject({
+      code: 'validation_error',
+      reason: 'tensor_missing',
+      message: 'short',
+    });
     expect(error.cause).toBe(native);
   });
 
@@ -35,6 +45,9 @@ describe('an error', () => {
   });
 
   it('that is no error is wrapped', () => {
-    expect(fromNative('text')).toMatchObject({ code: 'internal_error', message: 'unexpected failure: text' });
+    expect(fromNative('text')).toMatchObject({
+      code: 'internal_error',
+      message: 'unexpected failure: text',
+    });
   });
 });

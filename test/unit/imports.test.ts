@@ -10,14 +10,18 @@ const lib = fileURLToPath(new URL('../../lib/', import.meta.url));
 const imports = readdirSync(lib, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts') && !file.endsWith('.d.ts'))
   .flatMap((file) =>
-    [...readFileSync(path.join(lib, file), 'utf8').matchAll(/from '(\.[^']+)\.js'/g)].map((match) => ({
-      from: file,
-      to: path.join(path.dirname(file), match[1]!),
-    })),
+    [...readFileSync(path.join(lib, file), 'utf8').matchAll(/from '(\.[^']+)\.js'/g)].map(
+      (match) => ({
+        from: file,
+        to: path.join(path.dirname(file), match[1]!),
+      }),
+    ),
   );
 
 function edges(from: RegExp, to: RegExp): string[] {
-  return imports.filter((edge) => from.test(edge.from) && to.test(edge.to)).map((edge) => `${edge.from} -> ${edge.to}`);
+  return imports
+    .filter((edge) => from.test(edge.from) && to.test(edge.to))
+    .map((edge) => `${edge.from} -> ${edge.to}`);
 }
 
 describe('dependencies point one way', () => {

@@ -172,9 +172,12 @@ describe('a model is refused', () => {
 });
 
 describe('a word looks like a model', () => {
-  it.each(['org/model', 'org/model@main', './x', '../x', '/x', '~/x', '.'])('as %s does', (word) => {
-    expect(looksLikeModel(word)).toBe(true);
-  });
+  it.each(['org/model', 'org/model@main', './x', '../x', '/x', '~/x', '.'])(
+    'as %s does',
+    (word) => {
+      expect(looksLikeModel(word)).toBe(true);
+    },
+  );
 
   it.each(['hello', 'why is 1/2 less than 1?', 'either/or/both', './x and more', '1 / 2'])(
     'unlike %s',

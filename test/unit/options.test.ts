@@ -78,14 +78,13 @@ describe('generation options', () => {
     expect(() => parseGenerateOptions({ [name]: value })).toThrow(RangeError);
   });
 
-  it.each(numbers.flatMap((name) => ['1', null, [1], {}, true].map((value) => [name, value] as const)))(
-    'refuse %s %j as a wrong type, by name',
-    (name, value) => {
-      const parse = (): unknown => parseGenerateOptions({ [name]: value });
-      expect(parse).toThrow(TypeError);
-      expect(parse).toThrow(new RegExp(`^${name} must be `));
-    },
-  );
+  it.each(
+    numbers.flatMap((name) => ['1', null, [1], {}, true].map((value) => [name, value] as const)),
+  )('refuse %s %j as a wrong type, by name', (name, value) => {
+    const parse = (): unknown => parseGenerateOptions({ [name]: value });
+    expect(parse).toThrow(TypeError);
+    expect(parse).toThrow(new RegExp(`^${name} must be `));
+  });
 
   it.each([
     ['stop', 5],
@@ -114,7 +113,9 @@ describe('generation options', () => {
   });
 
   it('list what is known where nothing is close', () => {
-    expect(() => parseGenerateOptions({ frobnicate: 1 })).toThrow(/"frobnicate"; known are: maxTokens, /);
+    expect(() => parseGenerateOptions({ frobnicate: 1 })).toThrow(
+      /"frobnicate"; known are: maxTokens, /,
+    );
   });
 
   it.each([null, 5, 'x', []])('refuse %j in place of options', (options) => {

@@ -26,7 +26,9 @@ describe('stop ids', () => {
 
   it('are none when no file names one, or names nonsense', () => {
     expect(stopIds({}, noTokens)).toEqual([]);
-    expect(stopIds({ config: { eos_token_id: null }, tokenizerConfig: { eos_token: 5 } }, noTokens)).toEqual([]);
+    expect(
+      stopIds({ config: { eos_token_id: null }, tokenizerConfig: { eos_token: 5 } }, noTokens),
+    ).toEqual([]);
     expect(stopIds({ config: { eos_token_id: ['x', -1, 1.5] } }, noTokens)).toEqual([]);
   });
 });
@@ -43,7 +45,10 @@ describe('ends of a turn', () => {
   });
 });
 
-function filtered(stops: readonly string[], pieces: readonly string[]): { out: string[]; stopped: boolean } {
+function filtered(
+  stops: readonly string[],
+  pieces: readonly string[],
+): { out: string[]; stopped: boolean } {
   const filter = new StopFilter(stops);
   const out = pieces.map((piece) => filter.push(piece));
   out.push(filter.finish());
@@ -85,12 +90,21 @@ describe('stop strings', () => {
 
   it('cut the same text however it is cut into pieces', () => {
     const letters = fc.string({ unit: fc.constantFrom('a', 'b', 'c', '🙂'), maxLength: 40 });
-    const stop = fc.string({ unit: fc.constantFrom('a', 'b', 'c', '🙂'), minLength: 1, maxLength: 5 });
+    const stop = fc.string({
+      unit: fc.constantFrom('a', 'b', 'c', '🙂'),
+      minLength: 1,
+      maxLength: 5,
+    });
     fc.assert(
-      fc.property(letters, fc.array(stop, { maxLength: 4 }), fc.array(fc.nat(40)), (text, stops, cuts) => {
-        const expected = cutByDefinition(text, stops);
-        expect(filtered(stops, piecesOf(text, cuts)).out.join('')).toBe(expected);
-      }),
+      fc.property(
+        letters,
+        fc.array(stop, { maxLength: 4 }),
+        fc.array(fc.nat(40)),
+        (text, stops, cuts) => {
+          const expected = cutByDefinition(text, stops);
+          expect(filtered(stops, piecesOf(text, cuts)).out.join('')).toBe(expected);
+        },
+      ),
       { numRuns: 2000 },
     );
   });
@@ -116,12 +130,15 @@ describe('stop strings', () => {
 function cutByDefinition(text: string, stops: readonly string[]): string {
   for (let end = 1; end <= text.length; end++) {
     const complete = stops.filter((stop) => text.slice(0, end).endsWith(stop));
-    if (complete.length > 0) return text.slice(0, end - Math.max(...complete.map(({ length }) => length)));
+    if (complete.length > 0)
+      return text.slice(0, end - Math.max(...complete.map(({ length }) => length)));
   }
   return text;
 }
 
 function piecesOf(text: string, cuts: readonly number[]): string[] {
   const places = [...new Set(cuts.filter((cut) => cut < text.length))].sort((a, b) => a - b);
-  return [...places, text.length].map((end, index) => text.slice(index === 0 ? 0 : places[index - 1], end));
+  return [...places, text.length].map((end, index) =>
+    text.slice(index === 0 ? 0 : places[index - 1], end),
+  );
 }

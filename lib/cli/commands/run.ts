@@ -50,8 +50,16 @@ export function register(program: Command, context: CliContext): void {
     .description('Answers a prompt with a model of this machine; without a prompt, talks to you.')
     .argument('[words...]', 'model, then prompt; "-" reads standard input')
     .option('--system <text>', 'instruction that stands before the conversation')
-    .option('--max-tokens <n>', 'longest answer in tokens (default: what the context holds)', numberFor('maxTokens'))
-    .option('--temperature <t>', '0 always takes the best token (default: 0)', numberFor('temperature'))
+    .option(
+      '--max-tokens <n>',
+      'longest answer in tokens (default: what the context holds)',
+      numberFor('maxTokens'),
+    )
+    .option(
+      '--temperature <t>',
+      '0 always takes the best token (default: 0)',
+      numberFor('temperature'),
+    )
     .option('--top-p <p>', 'sample from the best tokens up to this probability', numberFor('topP'))
     .option('--top-k <k>', 'sample from this many best tokens', numberFor('topK'))
     .option('--min-p <p>', 'drop tokens below this part of the best one', numberFor('minP'))
@@ -73,7 +81,7 @@ export function register(program: Command, context: CliContext): void {
 async function run(words: string[], flags: RunFlags, context: CliContext): Promise<void> {
   const { output, json } = context;
   const { model: name, prompt } = await readPrompt(words, process.stdin);
-  if (prompt === undefined && (json || process.stdin.isTTY !== true)) {
+  if (prompt === undefined && (json || !process.stdin.isTTY)) {
     throw new MlxkError(
       'validation_error',
       json
@@ -96,9 +104,13 @@ async function run(words: string[], flags: RunFlags, context: CliContext): Promi
     const options = generateOptions(flags);
     const { system, stream } = flags;
     if (system !== undefined && !model.info.hasChatTemplate) {
-      throw new MlxkError('validation_error', `${name} has no chat template, so it takes no --system`, {
-        reason: 'template_missing',
-      });
+      throw new MlxkError(
+        'validation_error',
+        `${name} has no chat template, so it takes no --system`,
+        {
+          reason: 'template_missing',
+        },
+      );
     }
     if (prompt === undefined) {
       await chat({ model, system, options, output, interrupts, stream, onAnswer: report });
@@ -129,7 +141,9 @@ async function answerOnce(
 ): Promise<void> {
   const generation = model.generate(inputOf(request), request.options);
   const { value: result, interrupted } = await interrupts.guard(
-    () => generation.abort(),
+    () => {
+      generation.abort();
+    },
     async () => {
       if (!request.stream) return await generation;
       for await (const piece of generation) await output.writeAnswer(piece.text);
@@ -163,13 +177,17 @@ async function loadInterruptibly(
   interrupts: Interrupts,
 ): Promise<Model> {
   const aborting = new AbortController();
-  const loading = await interrupts.guard(
-    () => aborting.abort(),
-    () => loadWithProgress(name, output, aborting.signal),
-  ).catch((error: unknown) => {
-    if (aborting.signal.aborted) process.exit(INTERRUPTED);
-    throw error;
-  });
+  const loading = await interrupts
+    .guard(
+      () => {
+        aborting.abort();
+      },
+      () => loadWithProgress(name, output, aborting.signal),
+    )
+    .catch((error: unknown) => {
+      if (aborting.signal.aborted) process.exit(INTERRUPTED);
+      throw error;
+    });
   return loading.value;
 }
 
