@@ -36,7 +36,12 @@ export default tseslint.config(
   {
     files: ['**/*.mjs', '**/*.js'],
     languageOptions: {
-      globals: { process: 'readonly', performance: 'readonly', console: 'readonly', URL: 'readonly' },
+      globals: {
+        process: 'readonly',
+        performance: 'readonly',
+        console: 'readonly',
+        URL: 'readonly',
+      },
     },
   },
 );

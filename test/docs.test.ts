@@ -3,7 +3,14 @@
  * clone are not run inside themselves: the gate has to run them, in the same words.
  */
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -73,7 +80,10 @@ describe('the commands of the pages', () => {
 
   it('name the two that set up a clone', () => {
     expect(setup.map(({ command }) => command)).toEqual(
-      expect.arrayContaining([expect.stringMatching(/ run "/), expect.stringMatching(/ npm test$/)]),
+      expect.arrayContaining([
+        expect.stringMatching(/ run "/),
+        expect.stringMatching(/ npm test$/),
+      ]),
     );
   });
 
@@ -81,11 +91,14 @@ describe('the commands of the pages', () => {
     expect(gate).toContain(command);
   });
 
-  it.each(commands.filter(({ command }) => !setsUpOrTests(command)))('$command works', async ({ command }) => {
-    const { code, signal, stdout, stderr } = await runIn(project(), 'sh', ['-c', command]);
-    expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
-    expect(stdout.trim()).not.toBe('');
-  });
+  it.each(commands.filter(({ command }) => !setsUpOrTests(command)))(
+    '$command works',
+    async ({ command }) => {
+      const { code, signal, stdout, stderr } = await runIn(project(), 'sh', ['-c', command]);
+      expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
+      expect(stdout.trim()).not.toBe('');
+    },
+  );
 });
 
 describe('the examples of the pages', () => {
@@ -95,20 +108,42 @@ describe('the examples of the pages', () => {
     expect(examples).not.toEqual([]);
   });
 
-  it.each(examples)('the $language block of $page compiles and runs: $code', async ({ language, code }) => {
-    const folder = project();
-    writeFileSync(path.join(folder, `example.${language}`), code);
-    if (language === 'ts') {
-      const compiled = await runIn(folder, process.execPath, [
-        path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
-        ...['--strict', '--target', 'es2022', '--lib', 'es2023,esnext.disposable', '--module', 'nodenext'],
-        ...['--skipLibCheck', '--typeRoots', path.join(root, 'node_modules', '@types'), '--types', 'node'],
-        'example.ts',
-      ]);
-      expect(compiled).toMatchObject({ code: 0, stdout: '' });
-    }
-    const { code: exit, signal, stdout, stderr } = await runIn(folder, process.execPath, ['example.js']);
-    expect({ exit, signal, stderr }).toEqual({ exit: 0, signal: null, stderr: '' });
-    expect(stdout.trim()).not.toBe('');
-  });
+  it.each(examples)(
+    'the $language block of $page compiles and runs: $code',
+    async ({ language, code }) => {
+      const folder = project();
+      writeFileSync(path.join(folder, `example.${language}`), code);
+      if (language === 'ts') {
+        const compiled = await runIn(folder, process.execPath, [
+          path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
+          ...[
+            '--strict',
+            '--target',
+            'es2022',
+            '--lib',
+            'es2023,esnext.disposable',
+            '--module',
+            'nodenext',
+          ],
+          ...[
+            '--skipLibCheck',
+            '--typeRoots',
+            path.join(root, 'node_modules', '@types'),
+            '--types',
+            'node',
+          ],
+          'example.ts',
+        ]);
+        expect(compiled).toMatchObject({ code: 0, stdout: '' });
+      }
+      const {
+        code: exit,
+        signal,
+        stdout,
+        stderr,
+      } = await runIn(folder, process.execPath, ['example.js']);
+      expect({ exit, signal, stderr }).toEqual({ exit: 0, signal: null, stderr: '' });
+      expect(stdout.trim()).not.toBe('');
+    },
+  );
 });

@@ -14,15 +14,19 @@ const includes = readdirSync(native, { recursive: true, encoding: 'utf8' })
   .map((file) => file.replaceAll('\\', '/'))
   .filter((file) => /\.(cpp|h)$/.test(file) && !file.startsWith('text/'))
   .flatMap((file) =>
-    [...readFileSync(native + file, 'utf8').matchAll(/^\s*#\s*include\s*[<"]([^>"]+)[>"]/gm)].map((match) => ({
-      file,
-      name: match[1]!,
-    })),
+    [...readFileSync(native + file, 'utf8').matchAll(/^\s*#\s*include\s*[<"]([^>"]+)[>"]/gm)].map(
+      (match) => ({
+        file,
+        name: match[1]!,
+      }),
+    ),
   );
 
 /** The files that include a header of this name. */
 function users(header: RegExp): string[] {
-  return [...new Set(includes.filter(({ name }) => header.test(name)).map(({ file }) => file))].sort();
+  return [
+    ...new Set(includes.filter(({ name }) => header.test(name)).map(({ file }) => file)),
+  ].sort();
 }
 
 const BRIDGE = /^(addon\w*|channel|environment|js_error)\.(cpp|h)$/;
