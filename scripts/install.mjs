@@ -32,7 +32,11 @@ async function install() {
   }
   await alone(async () => {
     const wanted = fingerprint(backend);
-    if (existsSync(addonFile) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === wanted) {
+    if (
+      existsSync(addonFile) &&
+      existsSync(stampFile) &&
+      readFileSync(stampFile, 'utf8') === wanted
+    ) {
       process.stderr.write(`mlxk: the native addon (${backend}) is up to date\n`);
       return;
     }
@@ -45,12 +49,16 @@ async function install() {
 /** @param {string} backend */
 async function buildFromSource(backend) {
   const progress = new Progress(7);
-  const installed = await progress.step(1, `Checking tools for the ${backend} back end`, async () => {
-    checkTools(false);
-    const found = await installedMlxC();
-    if (!found) checkTools(true);
-    return found;
-  });
+  const installed = await progress.step(
+    1,
+    `Checking tools for the ${backend} back end`,
+    async () => {
+      checkTools(false);
+      const found = await installedMlxC();
+      if (!found) checkTools(true);
+      return found;
+    },
+  );
 
   // The Rust library is needed by the last link only, and its own last crate keeps one core busy: it runs beside the
   // rest.
@@ -64,10 +72,14 @@ async function buildFromSource(backend) {
         await progress.step(2, 'MLX 0.32.2', (note) => bringWheels(`mlx-${backend}`, note)),
         await progress.step(3, 'Sources of mlx-c 0.7.0', bringMlxC),
       ];
-  await progress.step(5, `Compiling mlx-c and the engine (C++, ${jobs} at a time)`, async (note) => {
-    await configureAddon({ backend, mlx, mlxC });
-    await compile(mlxC ? ['mlxc', 'mlxk_core'] : ['mlxk_core'], note);
-  });
+  await progress.step(
+    5,
+    `Compiling mlx-c and the engine (C++, ${jobs} at a time)`,
+    async (note) => {
+      await configureAddon({ backend, mlx, mlxC });
+      await compile(mlxC ? ['mlxc', 'mlxk_core'] : ['mlxk_core'], note);
+    },
+  );
   await text;
   await progress.step(6, 'Linking the addon', async (note) => {
     await compile(['mlxk'], note);

@@ -6,6 +6,7 @@ import { cpSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
+// @ts-expect-error: prebuildify has no types.
 import prebuildify from 'prebuildify';
 
 import { defaultBackend } from './build/backend.mjs';
@@ -15,10 +16,14 @@ const stage = path.join(build, 'prebuild');
 const output = path.join(root, 'prebuilds');
 
 // A prebuild is for the platform's default back end; others are built on the spot.
-const { status } = spawnSync(process.execPath, [path.join(root, 'scripts', 'install.mjs'), '--from-source'], {
-  env: { ...process.env, MLXK_BACKEND: defaultBackend(), MLXK_SYSTEM_MLXC: '0' },
-  stdio: 'inherit',
-});
+const { status } = spawnSync(
+  process.execPath,
+  [path.join(root, 'scripts', 'install.mjs'), '--from-source'],
+  {
+    env: { ...process.env, MLXK_BACKEND: defaultBackend(), MLXK_SYSTEM_MLXC: '0' },
+    stdio: 'inherit',
+  },
+);
 if (status !== 0) process.exit(1);
 
 for (const folder of [stage, output]) rmSync(folder, { recursive: true, force: true });
