@@ -68,7 +68,7 @@ function find(weights: Weights, accepts: (entry: Entry) => boolean): Entry {
 const wrap64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 
 // Each changes freshly parsed weights and may return its own bytes instead.
-const lies: Record<string, { reason: string; tell: (weights: Weights) => Buffer | void }> = {
+const lies: Record<string, { reason: string; tell: (weights: Weights) => Buffer | undefined }> = {
   'shape-product-wraps-to-zero': {
     reason: 'size_overflow',
     tell(weights) {
