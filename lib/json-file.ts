@@ -10,6 +10,9 @@ import { MlxkError } from './errors.js';
 /** The largest known tokenizer.json has 33 MB; config files and templates are far below. */
 const MAX_FILE_BYTES = 256 * 2 ** 20;
 
+/** What a clone has in place of a large file that was not fetched. */
+const LFS_POINTER = 'version https://git-lfs.github.com/spec/';
+
 /** Content of a file, or `undefined` when it is not there. */
 export async function readOptional(folder: string, name: string): Promise<Buffer | undefined> {
   const file = path.join(folder, name);
@@ -22,9 +25,13 @@ export async function readOptional(folder: string, name: string): Promise<Buffer
   if (stats.size > MAX_FILE_BYTES) {
     throw invalid(file, `has ${stats.size} bytes, more than the ${MAX_FILE_BYTES} allowed`);
   }
-  return await readFile(file).catch((error: unknown) => {
+  const bytes = await readFile(file).catch((error: unknown) => {
     throw unreadable(file, error);
   });
+  if (bytes.subarray(0, LFS_POINTER.length).toString('latin1') === LFS_POINTER) {
+    throw invalid(file, 'is a Git LFS pointer, not the file itself: fetch it with "git lfs pull"');
+  }
+  return bytes;
 }
 
 /** Text of a file, or `undefined` when it is not there. */
@@ -49,7 +56,10 @@ export async function readOptionalJson(
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw invalid(path.join(folder, name), `is not JSON: ${(error as Error).message}`);
+    const page = /^\s*<(!doctype|html)/i.test(text)
+      ? 'an HTML page, as a failed download leaves it, '
+      : '';
+    throw invalid(path.join(folder, name), `is ${page}not JSON: ${(error as Error).message}`);
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(path.join(folder, name), 'has no JSON object at its top');

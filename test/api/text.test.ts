@@ -323,6 +323,19 @@ describe('a folder', () => {
       { code: 'not_implemented', message: expect.stringMatching(/frobnicator[^]*llama/) as string },
     ],
     [
+      'with a config.json that was never fetched',
+      { 'config.json': 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n' },
+      { code: 'validation_error', message: expect.stringContaining('git lfs pull') as string },
+    ],
+    [
+      'with a page in place of a file',
+      { 'generation_config.json': '<!DOCTYPE html><title>404</title>' },
+      {
+        code: 'validation_error',
+        message: expect.stringMatching(/generation_config\.json is an HTML page/) as string,
+      },
+    ],
+    [
       'with a broken tokenizer.json',
       { 'tokenizer.json': '{"model": {}}' },
       { code: 'validation_error', reason: 'tokenizer_invalid' },

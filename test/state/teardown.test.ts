@@ -80,6 +80,12 @@ describe('a process', () => {
     expect(await runScript(script)).toMatchObject({ code: 0, stdout: '20\n' });
   });
 
+  it('does not stay for a model that was loaded by name', async () => {
+    const script = `const { tokens } = await generate(${FOLDER}, { tokens: [1] }, { maxTokens: 2 });
+      console.log(tokens.length);`;
+    expect(await runScript(script)).toMatchObject({ code: 0, stdout: '2\n', stderr: '' });
+  });
+
   it('learns of a failure nobody listens to', async () => {
     const ended = await runScript(
       `const model = await load(${FOLDER}); model.generate({ tokens: [] });`,
