@@ -23,9 +23,7 @@ std::string base_name(const std::string& path) { return path.substr(path.rfind('
 
 // The names mlx-lm loads. Others, such as consolidated.safetensors, repeat the weights in another
 // layout.
-bool is_shard(std::string_view name) {
-  return name.starts_with("model") && name.ends_with(".safetensors");
-}
+bool is_shard(std::string_view name) { return name.starts_with("model") && name.ends_with(".safetensors"); }
 
 std::vector<std::string> shard_names(const std::string& folder) {
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(folder.c_str()), closedir);
@@ -39,8 +37,8 @@ std::vector<std::string> shard_names(const std::string& folder) {
   while (const dirent* entry = readdir(dir.get())) {
     if (is_shard(entry->d_name)) names.emplace_back(entry->d_name);
     if (names.size() > kMaxShards) {
-      invalid("too_many_shards", folder + ": more than " + std::to_string(kMaxShards) +
-                                     " files named model*.safetensors");
+      invalid("too_many_shards",
+              folder + ": more than " + std::to_string(kMaxShards) + " files named model*.safetensors");
     }
   }
   std::sort(names.begin(), names.end());
@@ -56,15 +54,14 @@ bool is_plain_file_name(const std::string& name) {
 
 }  // namespace
 
-std::shared_ptr<const Json> read_json_file(const std::string& path, const std::string& label,
-                                           size_t max_bytes, const std::string& missing_reason,
-                                           const std::string& invalid_reason) {
+std::shared_ptr<const Json> read_json_file(const std::string& path, const std::string& label, size_t max_bytes,
+                                           const std::string& missing_reason, const std::string& invalid_reason) {
   std::string text;
   try {
     const InputFile file = InputFile::open(path);
     if (file.size() > max_bytes) {
-      invalid(invalid_reason, label + ": has " + std::to_string(file.size()) +
-                                  " bytes, more than " + std::to_string(max_bytes));
+      invalid(invalid_reason,
+              label + ": has " + std::to_string(file.size()) + " bytes, more than " + std::to_string(max_bytes));
     }
     text.resize(static_cast<size_t>(file.size()));
     file.read(0, file.size(), text.data());
@@ -88,8 +85,8 @@ Checkpoint Checkpoint::open(const std::string& folder) {
   Checkpoint out;
   out.folder_ = folder;
   const std::vector<std::string> names = shard_names(folder);
-  out.config_ = read_json_file(join(folder, "config.json"), "config.json", kMaxConfigBytes,
-                               "config_missing", "config_invalid");
+  out.config_ =
+      read_json_file(join(folder, "config.json"), "config.json", kMaxConfigBytes, "config_missing", "config_invalid");
   out.config();  // refuses a document that is no object
   if (names.empty()) {
     invalid("weights_missing", folder + ": has no weights (no file named model*.safetensors)");
@@ -126,23 +123,20 @@ void Checkpoint::collect() {
     const Tensor& b = tensors_[by_name_[i]];
     if (a.entry.name == b.entry.name) {
       invalid("tensor_duplicate", folder_ + ": tensor " + quoted(a.entry.name) + " is in both " +
-                                      base_name(files_[a.file].path()) + " and " +
-                                      base_name(files_[b.file].path()));
+                                      base_name(files_[a.file].path()) + " and " + base_name(files_[b.file].path()));
     }
   }
 }
 
 const Checkpoint::Tensor* Checkpoint::find(std::string_view name) const {
-  auto it =
-      std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                       [&](uint32_t i, std::string_view n) { return tensors_[i].entry.name < n; });
+  auto it = std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                             [&](uint32_t i, std::string_view n) { return tensors_[i].entry.name < n; });
   if (it == by_name_.end() || tensors_[*it].entry.name != name) return nullptr;
   return &tensors_[*it];
 }
 
 void Checkpoint::check_index(const std::string& path) const {
-  const auto index =
-      read_json_file(path, kIndexName, kMaxIndexBytes, "index_invalid", "index_invalid");
+  const auto index = read_json_file(path, kIndexName, kMaxIndexBytes, "index_invalid", "index_invalid");
   auto refuse = [](const char* reason, const std::string& message) {
     invalid(reason, std::string(kIndexName) + ": " + message);
   };
@@ -153,17 +147,14 @@ void Checkpoint::check_index(const std::string& path) const {
   for (const SafetensorsFile& file : files_) present.insert(base_name(file.path()));
   for (const auto& [name, value] : map->as_object().members()) {
     if (!value.is_string()) {
-      refuse("index_invalid",
-             "weight_map " + quoted(name) + " must be a file name, got " + value.describe());
+      refuse("index_invalid", "weight_map " + quoted(name) + " must be a file name, got " + value.describe());
     }
     const std::string& shard = value.as_string();
     if (!is_plain_file_name(shard)) {
-      refuse("index_file_name",
-             "weight_map " + quoted(name) + " must be a plain file name, got " + quoted(shard));
+      refuse("index_file_name", "weight_map " + quoted(name) + " must be a plain file name, got " + quoted(shard));
     }
     if (!present.contains(shard)) {
-      refuse("index_shard_missing",
-             "the file " + quoted(shard) + " is not among the model*.safetensors of the folder");
+      refuse("index_shard_missing", "the file " + quoted(shard) + " is not among the model*.safetensors of the folder");
     }
     const Tensor* tensor = find(name);
     if (!tensor || base_name(files_[tensor->file].path()) != shard) {
@@ -174,8 +165,8 @@ void Checkpoint::check_index(const std::string& path) const {
   if (map->as_object().size() == tensors_.size()) return;
   for (const Tensor& tensor : tensors_) {
     if (!map->as_object().find(tensor.entry.name)) {
-      refuse("index_mismatch", "tensor " + quoted(tensor.entry.name) + " of " +
-                                   base_name(files_[tensor.file].path()) + " is not listed");
+      refuse("index_mismatch",
+             "tensor " + quoted(tensor.entry.name) + " of " + base_name(files_[tensor.file].path()) + " is not listed");
     }
   }
 }

@@ -54,8 +54,7 @@ class Checkpoint {
 // A JSON file of a model folder, bounded and strict, Python's NaN accepted. `label` names it in
 // errors. Reasons: `missing_reason` when it is not there, `invalid_reason` when it cannot be used,
 // lfs_pointer, html_page.
-std::shared_ptr<const Json> read_json_file(const std::string& path, const std::string& label,
-                                           size_t max_bytes, const std::string& missing_reason,
-                                           const std::string& invalid_reason);
+std::shared_ptr<const Json> read_json_file(const std::string& path, const std::string& label, size_t max_bytes,
+                                           const std::string& missing_reason, const std::string& invalid_reason);
 
 }  // namespace mlxk

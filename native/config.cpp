@@ -57,8 +57,8 @@ const Json* ConfigReader::expect(std::string_view name) const {
 int ConfigReader::to_int(const Json& value, std::string_view field, int min, int max) const {
   int64_t number;
   if (!value.get(number) || number < min || number > max) {
-    refuse(field, "must be an integer from " + std::to_string(min) + " to " + std::to_string(max) +
-                      ", got " + value.describe());
+    refuse(field, "must be an integer from " + std::to_string(min) + " to " + std::to_string(max) + ", got " +
+                      value.describe());
   }
   return static_cast<int>(number);
 }
@@ -72,20 +72,14 @@ int ConfigReader::integer(std::string_view name, int fallback, int min, int max)
 }
 
 int ConfigReader::dim(std::string_view name) const { return read_int(name, 1, kMaxDim); }
-int ConfigReader::dim(std::string_view name, int fallback) const {
-  return integer(name, fallback, 1, kMaxDim);
-}
+int ConfigReader::dim(std::string_view name, int fallback) const { return integer(name, fallback, 1, kMaxDim); }
 int ConfigReader::count(std::string_view name) const { return read_int(name, 1, kMaxCount); }
-int ConfigReader::count(std::string_view name, int fallback) const {
-  return integer(name, fallback, 1, kMaxCount);
-}
+int ConfigReader::count(std::string_view name, int fallback) const { return integer(name, fallback, 1, kMaxCount); }
 int ConfigReader::count_or_zero(std::string_view name, int fallback) const {
   return integer(name, fallback, 0, kMaxCount);
 }
 int ConfigReader::layers(std::string_view name) const { return read_int(name, 1, kMaxLayers); }
-int ConfigReader::layers(std::string_view name, int fallback) const {
-  return integer(name, fallback, 1, kMaxLayers);
-}
+int ConfigReader::layers(std::string_view name, int fallback) const { return integer(name, fallback, 1, kMaxLayers); }
 
 float ConfigReader::to_float(const Json& value, std::string_view field) const {
   if (value.is_number()) {
@@ -98,9 +92,7 @@ float ConfigReader::to_float(const Json& value, std::string_view field) const {
 
 float ConfigReader::number(std::string_view name) const { return to_float(*expect(name), name); }
 
-float ConfigReader::number(std::string_view name, float fallback) const {
-  return has(name) ? number(name) : fallback;
-}
+float ConfigReader::number(std::string_view name, float fallback) const { return has(name) ? number(name) : fallback; }
 
 float ConfigReader::positive(std::string_view name) const {
   const Json& value = *expect(name);
@@ -152,8 +144,8 @@ std::vector<int> ConfigReader::ints(std::string_view name, int min, int max) con
   for (const Json& value : list(name, "integers")) {
     int64_t number;
     if (!value.get(number) || number < min || number > max) {
-      refuse(name, "must hold integers from " + std::to_string(min) + " to " + std::to_string(max) +
-                       ", got " + value.describe() + " at position " + std::to_string(out.size()));
+      refuse(name, "must hold integers from " + std::to_string(min) + " to " + std::to_string(max) + ", got " +
+                       value.describe() + " at position " + std::to_string(out.size()));
     }
     out.push_back(static_cast<int>(number));
   }
@@ -164,8 +156,7 @@ std::vector<float> ConfigReader::floats(std::string_view name) const {
   std::vector<float> out;
   for (const Json& value : list(name, "numbers")) {
     if (!value.is_number() || !(std::abs(value.as_double()) <= std::numeric_limits<float>::max())) {
-      refuse(name, "must hold finite numbers, got " + value.describe() + " at position " +
-                       std::to_string(out.size()));
+      refuse(name, "must hold finite numbers, got " + value.describe() + " at position " + std::to_string(out.size()));
     }
     out.push_back(static_cast<float>(value.as_double()));
   }
@@ -176,8 +167,7 @@ std::vector<std::string> ConfigReader::texts(std::string_view name) const {
   std::vector<std::string> out;
   for (const Json& value : list(name, "strings")) {
     if (!value.is_string()) {
-      refuse(name, "must hold strings, got " + value.describe() + " at position " +
-                       std::to_string(out.size()));
+      refuse(name, "must hold strings, got " + value.describe() + " at position " + std::to_string(out.size()));
     }
     out.push_back(value.as_string());
   }
@@ -211,17 +201,14 @@ struct Kernel {
 
 // What MLX has kernels for; the first of a mode is its default.
 constexpr Kernel kKernels[] = {
-    {"affine", 64, 4},  {"affine", 64, 2},  {"affine", 64, 3},  {"affine", 64, 5},
-    {"affine", 64, 6},  {"affine", 64, 8},  {"affine", 32, 2},  {"affine", 32, 3},
-    {"affine", 32, 4},  {"affine", 32, 5},  {"affine", 32, 6},  {"affine", 32, 8},
-    {"affine", 128, 2}, {"affine", 128, 3}, {"affine", 128, 4}, {"affine", 128, 5},
-    {"affine", 128, 6}, {"affine", 128, 8}, {"mxfp4", 32, 4},   {"mxfp8", 32, 8},
+    {"affine", 64, 4},  {"affine", 64, 2},  {"affine", 64, 3},  {"affine", 64, 5},  {"affine", 64, 6},
+    {"affine", 64, 8},  {"affine", 32, 2},  {"affine", 32, 3},  {"affine", 32, 4},  {"affine", 32, 5},
+    {"affine", 32, 6},  {"affine", 32, 8},  {"affine", 128, 2}, {"affine", 128, 3}, {"affine", 128, 4},
+    {"affine", 128, 5}, {"affine", 128, 6}, {"affine", 128, 8}, {"mxfp4", 32, 4},   {"mxfp8", 32, 8},
     {"nvfp4", 16, 4},
 };
 
-[[noreturn]] void unsupported(const std::string& message) {
-  invalid("quantization_unsupported", kFile + message);
-}
+[[noreturn]] void unsupported(const std::string& message) { invalid("quantization_unsupported", kFile + message); }
 
 constexpr int kMaxBits = 64, kMaxGroup = 65'536;
 
@@ -236,12 +223,11 @@ Quantization read_parameters(const ConfigReader& c, bool defaults) {
   }
   // A layer's entry may leave out what the mode implies; the base entry says everything.
   const bool take = defaults || q.mode != "affine";
-  q.group_size =
-      take ? c.integer("group_size", fallback->group_size, 1, kMaxGroup) : c.count("group_size");
+  q.group_size = take ? c.integer("group_size", fallback->group_size, 1, kMaxGroup) : c.count("group_size");
   q.bits = take ? c.integer("bits", fallback->bits, 1, kMaxBits) : c.count("bits");
   if (quantization_supported(q)) return q;
-  unsupported(c.path("") + " asks for " + q.mode + " with " + std::to_string(q.bits) +
-              " bits in groups of " + std::to_string(q.group_size) +
+  unsupported(c.path("") + " asks for " + q.mode + " with " + std::to_string(q.bits) + " bits in groups of " +
+              std::to_string(q.group_size) +
               "; supported are affine with 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, "
               "mxfp4 (4 bits, 32), mxfp8 (8 bits, 32) and nvfp4 (4 bits, 16)");
 }

@@ -40,9 +40,7 @@ InputFile InputFile::open(const std::string& path) {
     const int error = errno;
     const bool missing = error == ENOENT || error == ENOTDIR;
     // Sockets and devices without a driver fail here already.
-    const char* reason = missing          ? "file_missing"
-                         : error == ENXIO ? "not_a_file"
-                                          : "file_unreadable";
+    const char* reason = missing ? "file_missing" : error == ENXIO ? "not_a_file" : "file_unreadable";
     invalid(reason, path + ": cannot be opened: " + system_message(error));
   }
   struct stat status;
@@ -50,8 +48,7 @@ InputFile InputFile::open(const std::string& path) {
     invalid("file_unreadable", path + ": cannot be examined: " + system_message(errno));
   }
   if (!S_ISREG(status.st_mode)) {
-    invalid("not_a_file",
-            path + (S_ISDIR(status.st_mode) ? ": is a folder" : ": is not a regular file"));
+    invalid("not_a_file", path + (S_ISDIR(status.st_mode) ? ": is a folder" : ": is not a regular file"));
   }
   file.identity_ = identity_of(status);
   file.size_ = file.identity_.size;
@@ -85,20 +82,20 @@ void InputFile::read(uint64_t begin, uint64_t size, void* dst) const {
     if (got > 0) {
       done += static_cast<uint64_t>(got);
     } else if (got == 0) {
-      invalid("file_changed", path_ + ": ends at byte " + std::to_string(begin + done) +
-                                  "; it changed while loading");
+      invalid("file_changed", path_ + ": ends at byte " + std::to_string(begin + done) + "; it changed while loading");
     } else if (errno != EINTR) {
       const int error = errno;
-      invalid("read_failed", path_ + ": cannot read at byte " + std::to_string(begin + done) +
-                                 ": " + system_message(error));
+      invalid("read_failed",
+              path_ + ": cannot read at byte " + std::to_string(begin + done) + ": " + system_message(error));
     }
   }
 }
 
 void InputFile::verify_unchanged() const {
-  struct stat handle, named;
-  const bool same = fstat(fd_, &handle) == 0 && identity_of(handle) == identity_ &&
-                    stat(path_.c_str(), &named) == 0 && identity_of(named) == identity_;
+  // The open handle keeps the inode from being given to another file, so that what the path leads to
+  // is the file of the handle if all of this agrees.
+  struct stat named;
+  const bool same = stat(path_.c_str(), &named) == 0 && identity_of(named) == identity_;
   if (!same) invalid("file_changed", path_ + ": changed while loading");
 }
 

@@ -29,8 +29,8 @@ class InputFile {
   // when the file ends early, read_failed when the system says so; `dst` then holds garbage.
   void read(uint64_t begin, uint64_t size, void* dst) const;
 
-  // Throws file_changed if the size or the time of the handle moved since the open, or if the path
-  // now leads to another file or to none.
+  // Throws file_changed if the size or the time of the file moved since the open, or if the path now
+  // leads to another file or to none.
   void verify_unchanged() const;
 
  private:

@@ -40,11 +40,9 @@ size_t find_malformed_utf8(std::string_view text) {
       ++i;
     } else if (c >= 0xc2 && c <= 0xdf && tail(i + 1)) {
       i += 2;
-    } else if (c >= 0xe0 && c <= 0xef &&
-               tail(i + 1, c == 0xe0 ? 0xa0 : 0x80, c == 0xed ? 0x9f : 0xbf) && tail(i + 2)) {
+    } else if (c >= 0xe0 && c <= 0xef && tail(i + 1, c == 0xe0 ? 0xa0 : 0x80, c == 0xed ? 0x9f : 0xbf) && tail(i + 2)) {
       i += 3;
-    } else if (c >= 0xf0 && c <= 0xf4 &&
-               tail(i + 1, c == 0xf0 ? 0x90 : 0x80, c == 0xf4 ? 0x8f : 0xbf) && tail(i + 2) &&
+    } else if (c >= 0xf0 && c <= 0xf4 && tail(i + 1, c == 0xf0 ? 0x90 : 0x80, c == 0xf4 ? 0x8f : 0xbf) && tail(i + 2) &&
                tail(i + 3)) {
       i += 4;
     } else {
@@ -75,8 +73,7 @@ void append_utf8(std::string& out, uint32_t code) {
 
 }  // namespace
 
-JsonError::JsonError(std::string error_reason, const std::string& what, size_t at, size_t at_line,
-                     size_t at_column)
+JsonError::JsonError(std::string error_reason, const std::string& what, size_t at, size_t at_line, size_t at_column)
     : EngineError("validation_error", std::move(error_reason), where(what, at_line, at_column)),
       offset(at),
       line(at_line),
@@ -127,8 +124,7 @@ class JsonParser {
   }
 
   [[noreturn]] void unexpected(const std::string& wanted) const {
-    std::string found =
-        at_ < text_.size() ? quoted(text_.substr(at_, 1)) : std::string("the end of the document");
+    std::string found = at_ < text_.size() ? quoted(text_.substr(at_, 1)) : std::string("the end of the document");
     error("json_syntax", "expected " + wanted + ", found " + found, at_);
   }
 
@@ -143,12 +139,9 @@ class JsonParser {
       error("json_values", "more than " + std::to_string(options_.max_values) + " values", at_);
     }
     switch (peek()) {
-      case '{':
-        return nested([&] { return parse_object(); });
-      case '[':
-        return nested([&] { return parse_array(); });
-      case '"':
-        return Json(parse_string());
+      case '{': return nested([&] { return parse_object(); });
+      case '[': return nested([&] { return parse_array(); });
+      case '"': return Json(parse_string());
       case 't':
         if (take("true")) return Json(true);
         break;
@@ -246,8 +239,7 @@ class JsonParser {
     });
     for (size_t i = 1; i < order.size(); ++i) {
       if (members[order[i - 1]].name == members[order[i]].name) {
-        error("json_duplicate", "the name " + quoted(members[order[i]].name) + " is given twice",
-              offsets[order[i]]);
+        error("json_duplicate", "the name " + quoted(members[order[i]].name) + " is given twice", offsets[order[i]]);
       }
     }
   }
@@ -278,28 +270,14 @@ class JsonParser {
     switch (c) {
       case '"':
       case '\\':
-      case '/':
-        out += c;
-        return;
-      case 'b':
-        out += '\b';
-        return;
-      case 'f':
-        out += '\f';
-        return;
-      case 'n':
-        out += '\n';
-        return;
-      case 'r':
-        out += '\r';
-        return;
-      case 't':
-        out += '\t';
-        return;
-      case 'u':
-        break;
-      default:
-        error("json_syntax", "unknown escape", start);
+      case '/': out += c; return;
+      case 'b': out += '\b'; return;
+      case 'f': out += '\f'; return;
+      case 'n': out += '\n'; return;
+      case 'r': out += '\r'; return;
+      case 't': out += '\t'; return;
+      case 'u': break;
+      default: error("json_syntax", "unknown escape", start);
     }
     uint32_t code = parse_hex4();
     if (code >= 0xd800 && code <= 0xdbff && take("\\u")) {
@@ -367,8 +345,7 @@ class JsonParser {
     }
     const std::string_view digits = text_.substr(start, at_ - start);
     if (digits.size() > kMaxNumberBytes) {
-      error("json_number",
-            "a number of more than " + std::to_string(kMaxNumberBytes) + " characters", start);
+      error("json_number", "a number of more than " + std::to_string(kMaxNumberBytes) + " characters", start);
     }
     if (integral) {
       if (auto exact = parse_integer(digits, negative)) return std::move(*exact);
@@ -407,9 +384,7 @@ class JsonParser {
   int depth_ = 0;
 };
 
-Json Json::parse(std::string_view text, const JsonOptions& options) {
-  return JsonParser(text, options).document();
-}
+Json Json::parse(std::string_view text, const JsonOptions& options) { return JsonParser(text, options).document(); }
 
 const Json* Json::Object::find(std::string_view name) const {
   auto it = std::lower_bound(by_name_.begin(), by_name_.end(), name,
@@ -443,14 +418,10 @@ bool Json::get(uint64_t& out) const {
 
 std::string Json::describe() const {
   switch (kind()) {
-    case Kind::Null:
-      return "null";
-    case Kind::Bool:
-      return as_bool() ? "true" : "false";
-    case Kind::Int:
-      return std::to_string(std::get<int64_t>(value_));
-    case Kind::Uint:
-      return std::to_string(std::get<uint64_t>(value_));
+    case Kind::Null: return "null";
+    case Kind::Bool: return as_bool() ? "true" : "false";
+    case Kind::Int: return std::to_string(std::get<int64_t>(value_));
+    case Kind::Uint: return std::to_string(std::get<uint64_t>(value_));
     case Kind::Double: {
       const double value = std::get<double>(value_);
       if (std::isnan(value)) return "NaN";
@@ -461,12 +432,9 @@ std::string Json::describe() const {
       out << value;
       return out.str();
     }
-    case Kind::String:
-      return quoted(as_string(), 60);
-    case Kind::Array:
-      return "a list";
-    case Kind::Object:
-      return "an object";
+    case Kind::String: return quoted(as_string(), 60);
+    case Kind::Array: return "a list";
+    case Kind::Object: return "an object";
   }
   return "";
 }

@@ -29,8 +29,7 @@ struct JsonError : EngineError {
   size_t offset;        // byte offset in the document
   size_t line, column;  // counted from 1; the column counts bytes
 
-  JsonError(std::string error_reason, const std::string& what, size_t at, size_t at_line,
-            size_t at_column);
+  JsonError(std::string error_reason, const std::string& what, size_t at, size_t at_line, size_t at_column);
 };
 
 class Json {
@@ -88,9 +87,7 @@ class Json {
 
  private:
   // The order of the alternatives is the order of Kind.
-  std::variant<std::monostate, bool, int64_t, uint64_t, double, std::string, Array,
-               std::unique_ptr<Object>>
-      value_;
+  std::variant<std::monostate, bool, int64_t, uint64_t, double, std::string, Array, std::unique_ptr<Object>> value_;
 };
 
 struct Json::Member {

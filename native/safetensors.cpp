@@ -51,8 +51,8 @@ class HeaderReader {
     if (metadata) check_metadata(*metadata);
     const size_t count = members.size() - (metadata ? 1 : 0);
     if (count > kMaxTensors) {
-      refuse("too_many_tensors", "the header lists " + std::to_string(count) +
-                                     " tensors, more than " + std::to_string(kMaxTensors));
+      refuse("too_many_tensors",
+             "the header lists " + std::to_string(count) + " tensors, more than " + std::to_string(kMaxTensors));
     }
     std::vector<TensorEntry> out;
     out.reserve(count);
@@ -93,8 +93,7 @@ class HeaderReader {
     if (!metadata.is_object()) refuse("header_json", "__metadata__ is not an object");
     for (const auto& [key, value] : metadata.as_object().members()) {
       if (!value.is_string()) {
-        refuse("header_json",
-               "__metadata__ " + quoted(key) + " is not a string but " + value.describe());
+        refuse("header_json", "__metadata__ " + quoted(key) + " is not a string but " + value.describe());
       }
     }
   }
@@ -125,9 +124,9 @@ class HeaderReader {
   void check_name(const std::string& name) const {
     if (name.empty()) refuse("tensor_name", "a tensor has an empty name");
     if (name.size() > kMaxTensorNameBytes) {
-      refuse_tensor("tensor_name", name,
-                    "has a name of " + std::to_string(name.size()) + " bytes, more than " +
-                        std::to_string(kMaxTensorNameBytes));
+      refuse_tensor(
+          "tensor_name", name,
+          "has a name of " + std::to_string(name.size()) + " bytes, more than " + std::to_string(kMaxTensorNameBytes));
     }
     for (char c : name) {
       const auto byte = static_cast<unsigned char>(c);
@@ -144,15 +143,14 @@ class HeaderReader {
     const Json::Array& dims = shape.as_array();
     if (dims.size() > kMaxRank) {
       refuse_tensor("shape_invalid", entry.name,
-                    "has " + std::to_string(dims.size()) + " dimensions, more than " +
-                        std::to_string(kMaxRank));
+                    "has " + std::to_string(dims.size()) + " dimensions, more than " + std::to_string(kMaxRank));
     }
     for (const Json& dim : dims) {
       int64_t size;
       if (!dim.get(size) || size < 0 || size > kMaxDimension) {
-        refuse_tensor("shape_invalid", entry.name,
-                      "has the dimension " + dim.describe() + "; each is an integer from 0 to " +
-                          std::to_string(kMaxDimension));
+        refuse_tensor(
+            "shape_invalid", entry.name,
+            "has the dimension " + dim.describe() + "; each is an integer from 0 to " + std::to_string(kMaxDimension));
       }
       entry.shape.push_back(size);
     }
@@ -161,8 +159,7 @@ class HeaderReader {
   void read_offsets(const Json& offsets, TensorEntry& entry) const {
     const bool pair = offsets.is_array() && offsets.as_array().size() == 2;
     if (!pair || !offsets.as_array()[0].get(entry.begin) || !offsets.as_array()[1].get(entry.end)) {
-      refuse_tensor("offsets_range", entry.name,
-                    "must have two non-negative integers as data_offsets");
+      refuse_tensor("offsets_range", entry.name, "must have two non-negative integers as data_offsets");
     }
     if (entry.begin > entry.end) {
       refuse_tensor("offsets_range", entry.name, "has the reversed data_offsets " + span(entry));
@@ -187,8 +184,8 @@ class HeaderReader {
     }
     if (entry.end > data_size_) {
       refuse_tensor("offsets_range", entry.name,
-                    "has the data_offsets " + span(entry) + ", but the file holds only " +
-                        std::to_string(data_size_) + " bytes of data; it may be cut short");
+                    "has the data_offsets " + span(entry) + ", but the file holds only " + std::to_string(data_size_) +
+                        " bytes of data; it may be cut short");
     }
   }
 
@@ -218,8 +215,7 @@ class HeaderReader {
     invalid(reason, label_ + ": " + message);
   }
 
-  [[noreturn]] void refuse_tensor(const char* reason, const std::string& name,
-                                  const std::string& message) const {
+  [[noreturn]] void refuse_tensor(const char* reason, const std::string& name, const std::string& message) const {
     refuse(reason, "tensor " + quoted(name) + ' ' + message);
   }
 
@@ -249,8 +245,7 @@ std::vector<TensorEntry> parse_safetensors_header(std::string_view header, uint6
 
 void refuse_impostor(std::string_view first_bytes, const std::string& label) {
   if (first_bytes.starts_with("version https://git-lfs.github.com/spec/")) {
-    invalid("lfs_pointer",
-            label + ": is a Git LFS pointer, not the file itself; fetch the real file");
+    invalid("lfs_pointer", label + ": is a Git LFS pointer, not the file itself; fetch the real file");
   }
   const size_t text = first_bytes.find_first_not_of(" \t\r\n");
   if (text == std::string_view::npos) return;
@@ -269,8 +264,7 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
   // Text in the first eight bytes is always a length beyond the limit, so no sound file is hit.
   refuse_impostor({start, known}, path);
   if (size < kLengthBytes + 2) {
-    invalid("header_length",
-            path + ": has " + std::to_string(size) + " bytes, too few for a safetensors file");
+    invalid("header_length", path + ": has " + std::to_string(size) + " bytes, too few for a safetensors file");
   }
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(start[i]);

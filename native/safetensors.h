@@ -58,14 +58,10 @@ class SafetensorsFile {
 
   // Safe from several threads at once. A file cut meanwhile gives reason file_changed, a disk error
   // read_failed; `dst` then holds garbage.
-  void read(const TensorEntry& tensor, void* dst) const {
-    read_range(tensor.begin, tensor.end, dst);
-  }
-  void read_range(uint64_t begin, uint64_t end, void* dst) const {
-    file_.read(begin, end - begin, dst);
-  }
+  void read(const TensorEntry& tensor, void* dst) const { read_range(tensor.begin, tensor.end, dst); }
+  void read_range(uint64_t begin, uint64_t end, void* dst) const { file_.read(begin, end - begin, dst); }
 
-  // Call after the last read: throws file_changed if the handle's size or time moved, or the path
+  // Call after the last read: throws file_changed if the file's size or time moved, or if the path
   // now leads to another file or to none.
   void verify_unchanged() const { file_.verify_unchanged(); }
 

@@ -35,8 +35,8 @@ void check_equal(const A& a, const B& b, const char* file, int line, const char*
 
 // The body must throw an EngineError with this reason and with `part` somewhere in its message.
 template <class Body>
-void check_refused(Body body, const std::string& reason, const std::string& part, const char* file,
-                   int line, const char* what) {
+void check_refused(Body body, const std::string& reason, const std::string& part, const char* file, int line,
+                   const char* what) {
   std::string found = "nothing was thrown";
   bool ok = false;
   try {
@@ -79,9 +79,8 @@ struct TempFolder {
   static void MLXK_JOIN(test_body_, __LINE__)()
 #define CHECK(condition) mlxk::test::record((condition), __FILE__, __LINE__, #condition)
 #define CHECK_EQ(a, b) mlxk::test::check_equal((a), (b), __FILE__, __LINE__, #a " == " #b)
-#define CHECK_REFUSED(expression, reason, part)                                            \
-  mlxk::test::check_refused([&] { (void)(expression); }, reason, part, __FILE__, __LINE__, \
-                            #expression)
+#define CHECK_REFUSED(expression, reason, part) \
+  mlxk::test::check_refused([&] { (void)(expression); }, reason, part, __FILE__, __LINE__, #expression)
 
 int main() {
   for (auto& [name, body] : mlxk::test::cases) {

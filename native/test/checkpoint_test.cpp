@@ -25,8 +25,7 @@ struct Folder : TempFolder {
     write("model-00002-of-00002.safetensors", shard("b", "bb"));
   }
   void index(const std::string& map) const {
-    write("model.safetensors.index.json",
-          R"({"metadata":{"total_size":6},"weight_map":)" + map + '}');
+    write("model.safetensors.index.json", R"({"metadata":{"total_size":6},"weight_map":)" + map + '}');
   }
   Checkpoint open() const { return Checkpoint::open(path); }
 };
@@ -34,9 +33,7 @@ struct Folder : TempFolder {
 const char* const kOne = "model-00001-of-00002.safetensors";
 const char* const kTwo = "model-00002-of-00002.safetensors";
 
-std::string map(const std::string& a, const std::string& b) {
-  return R"({"a":")" + a + R"(","b":")" + b + "\"}";
-}
+std::string map(const std::string& a, const std::string& b) { return R"({"a":")" + a + R"(","b":")" + b + "\"}"; }
 
 }  // namespace
 
@@ -105,8 +102,7 @@ TEST("refuses a config.json that cannot be one") {
   CHECK_REFUSED(with("{\"a\":" + std::string(100'000, '[')), "config_invalid", "deeper than 64");
   CHECK_REFUSED(with("<!doctype html><p>Sign in"), "html_page", "config.json");
   CHECK_REFUSED(with("version https://git-lfs.github.com/spec/v1\n"), "lfs_pointer", "config.json");
-  CHECK_REFUSED(with("{\"a\":\"" + std::string(10'000'000, 'x') + "\"}"), "config_invalid",
-                "more than 10000000");
+  CHECK_REFUSED(with("{\"a\":\"" + std::string(10'000'000, 'x') + "\"}"), "config_invalid", "more than 10000000");
   CHECK_EQ(with(R"({"a":NaN,"b":1000000000000000019884624838656,"c":5})").config().dim("c"), 5);
   std::filesystem::remove(folder.path + "/config.json");
   std::filesystem::create_directory(folder.path + "/config.json");
@@ -129,8 +125,8 @@ TEST("refuses a bad shard by its path") {
 
 TEST("refuses an index that names anything but plain files") {
   Folder folder;
-  for (const char* name : {"../model.safetensors", "/etc/passwd", "a/b", "..", ".", "", "C:x",
-                           "..\\\\x", "a\\u0000b"}) {
+  for (const char* name :
+       {"../model.safetensors", "/etc/passwd", "a/b", "..", ".", "", "C:x", "..\\\\x", "a\\u0000b"}) {
     folder.index(map(kOne, name));
     CHECK_REFUSED(folder.open(), "index_file_name", "weight_map \"b\" must be a plain file name");
   }
@@ -145,20 +141,18 @@ TEST("refuses an index that does not match the shards") {
   folder.index(map(kTwo, kTwo));
   CHECK_REFUSED(folder.open(), "index_mismatch", "tensor \"a\" is not in");
   folder.index(R"({"a":"model-00001-of-00002.safetensors"})");
-  CHECK_REFUSED(folder.open(), "index_mismatch",
-                "tensor \"b\" of model-00002-of-00002.safetensors");
+  CHECK_REFUSED(folder.open(), "index_mismatch", "tensor \"b\" of model-00002-of-00002.safetensors");
   folder.index(R"({"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors",
                    "c":"model-00002-of-00002.safetensors"})");
   CHECK_REFUSED(folder.open(), "index_mismatch", "tensor \"c\" is not in");
-  folder.index(
-      R"({"a":"model-00001-of-00002.safetensors","a":"model-00002-of-00002.safetensors"})");
+  folder.index(R"({"a":"model-00001-of-00002.safetensors","a":"model-00002-of-00002.safetensors"})");
   CHECK_REFUSED(folder.open(), "index_invalid", "\"a\" is given twice");
 }
 
 TEST("refuses an index that cannot be one") {
   Folder folder;
-  for (const char* text : {"", "{}", "[]", R"({"weight_map":[]})", R"({"weight_map":null})",
-                           R"({"weight_map":{"a":1}})"}) {
+  for (const char* text :
+       {"", "{}", "[]", R"({"weight_map":[]})", R"({"weight_map":null})", R"({"weight_map":{"a":1}})"}) {
     folder.write("model.safetensors.index.json", text);
     CHECK_REFUSED(folder.open(), "index_invalid", "model.safetensors.index.json");
   }

@@ -25,8 +25,7 @@ TEST("reads sizes within their ranges") {
                             "deep":4096,"deeper":4097,"zero":0,"minus":-1,"null":null})");
   CHECK_EQ(c.dim("one"), 1);
   CHECK_EQ(c.dim("top"), 1048576);
-  CHECK_REFUSED(c.dim("over"), "config_invalid",
-                "config.json: over must be an integer from 1 to 1048576, got 1048577");
+  CHECK_REFUSED(c.dim("over"), "config_invalid", "config.json: over must be an integer from 1 to 1048576, got 1048577");
   CHECK_REFUSED(c.dim("zero"), "config_invalid", "got 0");
   CHECK_REFUSED(c.dim("minus", 4), "config_invalid", "got -1");
   CHECK_EQ(c.count("heads"), 65536);
@@ -53,8 +52,7 @@ TEST("takes the default for an absent or null field, and refuses one without def
   CHECK(c.ids("null").empty());
   CHECK(!c.has("null"));
   CHECK(!c.maybe("null"));
-  CHECK_REFUSED(c.dim("hidden_size"), "config_missing_field",
-                "config.json: hidden_size is missing");
+  CHECK_REFUSED(c.dim("hidden_size"), "config_missing_field", "config.json: hidden_size is missing");
   CHECK_REFUSED(c.positive("null"), "config_missing_field", "null is missing");
   CHECK_REFUSED(c.text("absent"), "config_missing_field", "");
   CHECK_REFUSED(c.ints("absent", 0, 1), "config_missing_field", "");
@@ -62,14 +60,13 @@ TEST("takes the default for an absent or null field, and refuses one without def
 }
 
 TEST("refuses numbers of the wrong kind or size") {
-  for (const char* bad :
-       {"\"8\"", "8.0", "8.5", "1e3", "true", "[8]", "{}", "-1", "0", "NaN", "1000000000",
-        "9007199254740993", "9223372036854775808", "100000000000000000000000", "Infinity"}) {
+  for (const char* bad : {"\"8\"", "8.0", "8.5", "1e3", "true", "[8]", "{}", "-1", "0", "NaN", "1000000000",
+                          "9007199254740993", "9223372036854775808", "100000000000000000000000", "Infinity"}) {
     CHECK_REFUSED(config("{\"n\":" + std::string(bad) + "}").layers("n"), "config_invalid",
                   "config.json: n must be an integer from 1 to 4096, got ");
   }
-  for (const char* bad : {"\"1\"", "true", "[1]", "0", "-1", "-0.0", "NaN", "Infinity", "1e39",
-                          "1e-60", "100000000000000000000000000000000000000000"}) {
+  for (const char* bad : {"\"1\"", "true", "[1]", "0", "-1", "-0.0", "NaN", "Infinity", "1e39", "1e-60",
+                          "100000000000000000000000000000000000000000"}) {
     CHECK_REFUSED(config("{\"n\":" + std::string(bad) + "}").positive("n"), "config_invalid",
                   "config.json: n must be a positive number, got ");
   }
@@ -88,8 +85,7 @@ TEST("reads lists and names the position of a bad element") {
   const auto c = config(R"({"a":[1,2,3],"b":[1,"x"],"c":[1.5,2],"d":["s","t"],"e":5,"f":[NaN],
                             "g":[null],"eos":[7,9],"one":7,"neg":[-1],"big":2147483648})");
   CHECK(c.ints("a", 1, 3) == (std::vector<int>{1, 2, 3}));
-  CHECK_REFUSED(c.ints("a", 1, 2), "config_invalid",
-                "a must hold integers from 1 to 2, got 3 at position 2");
+  CHECK_REFUSED(c.ints("a", 1, 2), "config_invalid", "a must hold integers from 1 to 2, got 3 at position 2");
   CHECK_REFUSED(c.ints("b", 0, 9), "config_invalid", "got \"x\" at position 1");
   CHECK_REFUSED(c.ints("e", 0, 9), "config_invalid", "must be a list of integers, got 5");
   CHECK(c.floats("c") == (std::vector<float>{1.5f, 2.0f}));
@@ -106,8 +102,7 @@ TEST("names a nested field by its whole path") {
   auto c = config(R"({"rope_scaling":{"factor":"abc","deep":{"x":0}},"n":3,"odd key":{"y":0}})");
   CHECK_REFUSED(c.child("rope_scaling").positive("factor"), "config_invalid",
                 "config.json: rope_scaling.factor must be a positive number, got \"abc\"");
-  CHECK_REFUSED(c.child("rope_scaling").child("deep").dim("x"), "config_invalid",
-                "rope_scaling.deep.x must");
+  CHECK_REFUSED(c.child("rope_scaling").child("deep").dim("x"), "config_invalid", "rope_scaling.deep.x must");
   CHECK_REFUSED(c.child("n"), "config_invalid", "config.json: n must be an object, got 3");
   CHECK_REFUSED(c.maybe("n"), "config_invalid", "n must be an object");
   CHECK_REFUSED(c.child("odd key").dim("y"), "config_invalid", "[\"odd key\"].y must");
@@ -116,8 +111,7 @@ TEST("names a nested field by its whole path") {
 }
 
 TEST("keeps the document alive for a child") {
-  auto child =
-      std::make_unique<ConfigReader>(config(R"({"a":{"b":{"c":5}}})").child("a").child("b"));
+  auto child = std::make_unique<ConfigReader>(config(R"({"a":{"b":{"c":5}}})").child("a").child("b"));
   CHECK_EQ(child->dim("c"), 5);
 }
 
@@ -135,8 +129,7 @@ TEST("accepts exactly the quantizations MLX has kernels for") {
     for (int bits = 1; bits <= 9; ++bits) {
       for (int group : {8, 16, 32, 48, 64, 128, 256}) {
         const std::string text = "{\"quantization\":{\"bits\":" + std::to_string(bits) +
-                                 ",\"group_size\":" + std::to_string(group) + ",\"mode\":\"" +
-                                 mode + "\"}}";
+                                 ",\"group_size\":" + std::to_string(group) + ",\"mode\":\"" + mode + "\"}}";
         try {
           const auto q = quantization(text);
           CHECK(q.base == (Quantization{group, bits, mode}));
@@ -148,8 +141,8 @@ TEST("accepts exactly the quantizations MLX has kernels for") {
     }
   }
   CHECK_EQ(accepted, 6 * 3 + 3);
-  CHECK_REFUSED(quantization(R"({"quantization":{"bits":7,"group_size":64}})"),
-                "quantization_unsupported", "affine with 7 bits in groups of 64");
+  CHECK_REFUSED(quantization(R"({"quantization":{"bits":7,"group_size":64}})"), "quantization_unsupported",
+                "affine with 7 bits in groups of 64");
   CHECK_REFUSED(quantization(R"({"quantization":{"bits":4,"group_size":64,"mode":"q4_k"}})"),
                 "quantization_unsupported", "got \"q4_k\"");
   CHECK_REFUSED(quantization(R"({"quantization":{"bits":"4","group_size":64}})"), "config_invalid",
@@ -177,17 +170,15 @@ TEST("reads per-layer entries") {
 TEST("reads quantization_config only where it means the same") {
   CHECK(!quantization("{}").base.has_value());
   CHECK(!quantization(R"({"quantization":null,"quantization_config":null})").base.has_value());
-  CHECK(quantization(R"({"quantization_config":{"group_size":32,"bits":8}})").base ==
-        (Quantization{32, 8, "affine"}));
+  CHECK(quantization(R"({"quantization_config":{"group_size":32,"bits":8}})").base == (Quantization{32, 8, "affine"}));
   CHECK(quantization(R"({"quantization":{"group_size":64,"bits":4},
                          "quantization_config":{"quant_method":"awq"}})")
             .base == (Quantization{64, 4, "affine"}));
-  CHECK(quantization(
-            R"({"quantization_config":{"quant_method":"mxfp4","modules_to_not_convert":[]}})")
-            .base == (Quantization{32, 4, "mxfp4"}));
+  CHECK(quantization(R"({"quantization_config":{"quant_method":"mxfp4","modules_to_not_convert":[]}})").base ==
+        (Quantization{32, 4, "mxfp4"}));
   for (const char* method : {"awq", "gptq", "bitsandbytes", "fp8"}) {
-    CHECK_REFUSED(quantization("{\"quantization_config\":{\"quant_method\":\"" +
-                               std::string(method) + "\",\"bits\":4,\"group_size\":128}}"),
+    CHECK_REFUSED(quantization("{\"quantization_config\":{\"quant_method\":\"" + std::string(method) +
+                               "\",\"bits\":4,\"group_size\":128}}"),
                   "quantization_unsupported", method);
   }
 }

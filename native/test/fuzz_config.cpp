@@ -25,11 +25,42 @@ const std::string kConfig = R"({"model_type":"llama","hidden_size":2048,"num_hid
 "quantization":{"group_size":64,"bits":4,"mode":"affine","lm_head":false,
 "model.layers.0.mlp":{"group_size":32,"bits":8}},"torch_dtype":"bfloat16","x":NaN})";
 
-const std::vector<std::string> kBits = {
-    "-1", "0", "1e9", "1e999", "NaN", "-Infinity", "null", "true", "\"8\"", "[]", "{}", "0.5",
-    "4294967296", "9223372036854775808", "99999999999999999999999", "1048577", "-0", "[[[[[[",
-    "\"quantization\":", "\"hidden_size\":", "\\u001b[2J", "\xc3\xa9", "\xff", "mxfp4", "nvfp4",
-    "128", "16", "3", "5", "7", "{\"bits\":", ",", ":", "\"", "}", "]"};
+const std::vector<std::string> kBits = {"-1",
+                                        "0",
+                                        "1e9",
+                                        "1e999",
+                                        "NaN",
+                                        "-Infinity",
+                                        "null",
+                                        "true",
+                                        "\"8\"",
+                                        "[]",
+                                        "{}",
+                                        "0.5",
+                                        "4294967296",
+                                        "9223372036854775808",
+                                        "99999999999999999999999",
+                                        "1048577",
+                                        "-0",
+                                        "[[[[[[",
+                                        "\"quantization\":",
+                                        "\"hidden_size\":",
+                                        "\\u001b[2J",
+                                        "\xc3\xa9",
+                                        "\xff",
+                                        "mxfp4",
+                                        "nvfp4",
+                                        "128",
+                                        "16",
+                                        "3",
+                                        "5",
+                                        "7",
+                                        "{\"bits\":",
+                                        ",",
+                                        ":",
+                                        "\"",
+                                        "}",
+                                        "]"};
 
 // Where the values of a configuration stand: a whole one is replaced more often than bytes are.
 void replace_value(std::string& text, Random& random) {
@@ -148,6 +179,5 @@ int main(int argc, char** argv) {
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
   std::cout << accepted << " readings accepted, " << refused << " refused\n"
             << iterations << " configurations in " << spent.count() << " s, "
-            << static_cast<uint64_t>(static_cast<double>(iterations) / spent.count())
-            << " a second: no fault\n";
+            << static_cast<uint64_t>(static_cast<double>(iterations) / spent.count()) << " a second: no fault\n";
 }

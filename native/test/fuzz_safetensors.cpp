@@ -284,22 +284,78 @@ std::vector<TensorEntry> slow_check(const std::string& header, uint64_t file_siz
 
 // --- making headers
 
-const std::vector<std::string> kNumbers = {
-    "-1", "0", "-0", "1", "2", "3", "4", "7", "8", "16", "255", "65536", "2147483647", "2147483648",
-    "4294967295", "4294967296", "4294967312", "9223372036854775807", "9223372036854775808",
-    "18446744073709551608", "18446744073709551615", "18446744073709551616", "1e2", "1.0", "-0.0",
-    "01", "1e999", "340282366920938463463374607431768211456", "null", "true", "\"4\"", "[]", "{}"};
+const std::vector<std::string> kNumbers = {"-1",
+                                           "0",
+                                           "-0",
+                                           "1",
+                                           "2",
+                                           "3",
+                                           "4",
+                                           "7",
+                                           "8",
+                                           "16",
+                                           "255",
+                                           "65536",
+                                           "2147483647",
+                                           "2147483648",
+                                           "4294967295",
+                                           "4294967296",
+                                           "4294967312",
+                                           "9223372036854775807",
+                                           "9223372036854775808",
+                                           "18446744073709551608",
+                                           "18446744073709551615",
+                                           "18446744073709551616",
+                                           "1e2",
+                                           "1.0",
+                                           "-0.0",
+                                           "01",
+                                           "1e999",
+                                           "340282366920938463463374607431768211456",
+                                           "null",
+                                           "true",
+                                           "\"4\"",
+                                           "[]",
+                                           "{}"};
 
 // Their products pass 2^64, some to land on a small number again.
-const std::vector<std::string> kWraps = {
-    "65536,65536,65536,65536", "2147483647,2147483647,8", "0,2147483647,2147483647,16",
-    "4294967297,4294967297", "-1,-1", "1048576,1048576,1048576,16"};
+const std::vector<std::string> kWraps = {"65536,65536,65536,65536",
+                                         "2147483647,2147483647,8",
+                                         "0,2147483647,2147483647,16",
+                                         "4294967297,4294967297",
+                                         "-1,-1",
+                                         "1048576,1048576,1048576,16"};
 
-const std::vector<std::string> kBits = {
-    "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud83d\\ude00", "\\ud800", "\\n", " ",
-    "\n", std::string(1, '\0'), "\x7f", "\x80", "\xc3\xa9", "\xed\xa0\x80", "\xf0\x9f\x98\x80",
-    "\xff", "__metadata__", "dtype", "shape", "data_offsets", "F64", "F32", "\"a\":1", "[[[[",
-    "{\"a\":{\"b\":"};
+const std::vector<std::string> kBits = {"{",
+                                        "}",
+                                        "[",
+                                        "]",
+                                        ",",
+                                        ":",
+                                        "\"",
+                                        "\\",
+                                        "\\u0000",
+                                        "\\ud83d\\ude00",
+                                        "\\ud800",
+                                        "\\n",
+                                        " ",
+                                        "\n",
+                                        std::string(1, '\0'),
+                                        "\x7f",
+                                        "\x80",
+                                        "\xc3\xa9",
+                                        "\xed\xa0\x80",
+                                        "\xf0\x9f\x98\x80",
+                                        "\xff",
+                                        "__metadata__",
+                                        "dtype",
+                                        "shape",
+                                        "data_offsets",
+                                        "F64",
+                                        "F32",
+                                        "\"a\":1",
+                                        "[[[[",
+                                        "{\"a\":{\"b\":"};
 
 struct Draft {
   std::string header;
@@ -346,8 +402,7 @@ Draft make(Random& random, bool lies) {
 std::vector<std::pair<size_t, size_t>> number_spans(const std::string& text) {
   std::vector<std::pair<size_t, size_t>> out;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (!isdigit(static_cast<unsigned char>(text[i])) || !i || !strchr("[, ", text[i - 1]))
-      continue;
+    if (!isdigit(static_cast<unsigned char>(text[i])) || !i || !strchr("[, ", text[i - 1])) continue;
     size_t end = i;
     while (end < text.size() && isdigit(static_cast<unsigned char>(text[end]))) ++end;
     out.push_back({i, end - i});
@@ -367,22 +422,11 @@ void mutate(Draft& draft, Random& random) {
     case 1:
       if (at < text.size()) text[at] = static_cast<char>(text[at] ^ 1 << random.below(8));
       break;
-    case 2:
-      text.erase(at, length);
-      break;
-    case 3:
-      text.insert(at, text.substr(at, length));
-      break;
-    case 4:
-      text.insert(at, random.pick(kBits));
-      break;
-    case 5:
-      draft.data =
-          random.one_in(2) ? draft.data + random.below(9) : draft.data / (1 + random.below(3));
-      break;
-    case 6:
-      text.insert(at, text.substr(random.below(text.size() + 1), random.below(200)));
-      break;
+    case 2: text.erase(at, length); break;
+    case 3: text.insert(at, text.substr(at, length)); break;
+    case 4: text.insert(at, random.pick(kBits)); break;
+    case 5: draft.data = random.one_in(2) ? draft.data + random.below(9) : draft.data / (1 + random.below(3)); break;
+    case 6: text.insert(at, text.substr(random.below(text.size() + 1), random.below(200))); break;
     default: {  // numbers carry the most lies, so they get the most turns
       const auto spans = number_spans(text);
       if (spans.empty()) break;
@@ -392,8 +436,7 @@ void mutate(Draft& draft, Random& random) {
         const auto [other, other_size] = random.pick(spans);
         number = text.substr(other, other_size);
       } else if (random.one_in(2)) {
-        number =
-            std::to_string(std::strtoull(text.c_str() + start, nullptr, 10) + random.below(9) - 4);
+        number = std::to_string(std::strtoull(text.c_str() + start, nullptr, 10) + random.below(9) - 4);
       }
       text.replace(start, size, number);
     }
@@ -402,20 +445,18 @@ void mutate(Draft& draft, Random& random) {
 
 // --- the comparison
 
-const std::set<std::string> kReasons = {
-    "header_utf8",     "header_json",       "header_duplicate", "header_depth",  "too_many_tensors",
-    "tensor_name",     "dtype_unsupported", "shape_invalid",    "size_overflow", "size_mismatch",
-    "offsets_overlap", "offsets_gap",       "offsets_range",    "trailing_bytes"};
+const std::set<std::string> kReasons = {"header_utf8",      "header_json",   "header_duplicate",  "header_depth",
+                                        "too_many_tensors", "tensor_name",   "dtype_unsupported", "shape_invalid",
+                                        "size_overflow",    "size_mismatch", "offsets_overlap",   "offsets_gap",
+                                        "offsets_range",    "trailing_bytes"};
 
 bool same(std::vector<TensorEntry> a, std::vector<TensorEntry> b) {
   const auto by_name = [](const TensorEntry& x, const TensorEntry& y) { return x.name < y.name; };
   std::sort(a.begin(), a.end(), by_name);
   std::sort(b.begin(), b.end(), by_name);
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const TensorEntry& x, const TensorEntry& y) {
-                      return x.name == y.name && x.dtype == y.dtype && x.shape == y.shape &&
-                             x.begin == y.begin && x.end == y.end;
-                    });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const TensorEntry& x, const TensorEntry& y) {
+    return x.name == y.name && x.dtype == y.dtype && x.shape == y.shape && x.begin == y.begin && x.end == y.end;
+  });
 }
 
 std::map<std::string, uint64_t> tally;
@@ -498,7 +539,7 @@ int main(int argc, char** argv) {
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
   for (const auto& [reason, count] : tally) std::cout << reason << ": " << count << '\n';
   std::cout << done << " headers in " << spent.count() << " s, "
-            << static_cast<uint64_t>(static_cast<double>(done) / spent.count()) << " a second: "
-            << (fault ? "FAULT" : "no fault") << '\n';
+            << static_cast<uint64_t>(static_cast<double>(done) / spent.count())
+            << " a second: " << (fault ? "FAULT" : "no fault") << '\n';
   return fault ? 1 : 0;
 }

@@ -44,8 +44,7 @@ TEST("keeps the order of an object and finds by name") {
   CHECK_EQ(object.members()[0].name, "z");
   CHECK_EQ(object.members()[3].name, "ab");
   int64_t value = 0;
-  for (const auto& [name, want] :
-       {std::pair<const char*, int>{"z", 1}, {"a", 2}, {"", 3}, {"ab", 4}}) {
+  for (const auto& [name, want] : {std::pair<const char*, int>{"z", 1}, {"a", 2}, {"", 3}, {"ab", 4}}) {
     CHECK(object.find(name) && object.find(name)->get(value) && value == want);
   }
   CHECK(!object.find("b"));
@@ -160,15 +159,13 @@ TEST("refuses what is not JSON") {
 
 TEST("decodes escapes") {
   CHECK_EQ(Json::parse(R"("\"\\\/\b\f\n\r\t")").as_string(), "\"\\/\b\f\n\r\t");
-  CHECK_EQ(Json::parse(R"("\u0041\u00e9\u20AC\uD83D\uDE00")").as_string(),
-           "A\u00e9\u20ac\U0001f600");
+  CHECK_EQ(Json::parse(R"("\u0041\u00e9\u20AC\uD83D\uDE00")").as_string(), "A\u00e9\u20ac\U0001f600");
   CHECK_EQ(Json::parse(R"("\u0000")").as_string(), "\0"s);
 }
 
 TEST("refuses malformed UTF-8 and says where") {
-  for (const char* bad : {"\x80", "\xc0\x80", "\xc1\xbf", "\xc3", "\xc3(", "\xe0\x80\x80",
-                          "\xe2\x82", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
-                          "\xf5\x80\x80\x80", "\xff", "\xfe", "\xf0\x9f\x98"}) {
+  for (const char* bad : {"\x80", "\xc0\x80", "\xc1\xbf", "\xc3", "\xc3(", "\xe0\x80\x80", "\xe2\x82", "\xed\xa0\x80",
+                          "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xfe", "\xf0\x9f\x98"}) {
     CHECK_REFUSED(Json::parse("[1,\n\"a"s + bad + "\"]"), "json_utf8", "line 2, column 3");
   }
   for (const char* good : {"\u00e9", "\u20ac", "\ud7ff", "\ue000", "\U00010000", "\U0010ffff"}) {

@@ -48,8 +48,7 @@ struct Folder : TempFolder {
     write("config.json", R"({"model_type":"llama"})");
     write("model-1.safetensors", safetensors('{' + entry("a", "U8", "7", 0, 7) + '}', "seven b"));
     write("model-2.safetensors", safetensors('{' + entry("b", "U8", "4", 0, 4) + '}', "four"));
-    write("model.safetensors.index.json",
-          R"({"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}})");
+    write("model.safetensors.index.json", R"({"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}})");
   }
 
   std::string load() const {

@@ -17,15 +17,14 @@ inline std::string safetensors(const std::string& header, const std::string& dat
   return little_endian(header.size()) + header + data;
 }
 
-inline std::string entry(const std::string& name, const std::string& dtype,
-                         const std::string& shape, const std::string& begin,
-                         const std::string& end) {
-  return '"' + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape +
-         "],\"data_offsets\":[" + begin + ',' + end + "]}";
+inline std::string entry(const std::string& name, const std::string& dtype, const std::string& shape,
+                         const std::string& begin, const std::string& end) {
+  return '"' + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + begin + ',' +
+         end + "]}";
 }
 
-inline std::string entry(const std::string& name, const std::string& dtype,
-                         const std::string& shape, uint64_t begin, uint64_t end) {
+inline std::string entry(const std::string& name, const std::string& dtype, const std::string& shape, uint64_t begin,
+                         uint64_t end) {
   return entry(name, dtype, shape, std::to_string(begin), std::to_string(end));
 }
 

@@ -24,8 +24,8 @@ std::vector<TensorEntry> load(const std::string& bytes) {
 }
 
 // A header of one tensor over sixteen bytes of data.
-std::vector<TensorEntry> one(const std::string& dtype, const std::string& shape,
-                             const std::string& begin = "0", const std::string& end = "16") {
+std::vector<TensorEntry> one(const std::string& dtype, const std::string& shape, const std::string& begin = "0",
+                             const std::string& end = "16") {
   return load(safetensors('{' + entry("t", dtype, shape, begin, end) + '}', std::string(16, 'x')));
 }
 
@@ -45,9 +45,8 @@ std::string many(size_t count) {
 }  // namespace
 
 TEST("reads entries sorted by offset, with absolute positions and bytes") {
-  const std::string text =
-      '{' + entry("b", "F32", "2,2", 4, 20) + ',' + "\"__metadata__\":{\"format\":\"mlx\"}," +
-      entry("a", "BF16", "2", 0, 4) + ',' + entry("scalar", "I16", "", 20, 22) + "}   ";
+  const std::string text = '{' + entry("b", "F32", "2,2", 4, 20) + ',' + "\"__metadata__\":{\"format\":\"mlx\"}," +
+                           entry("a", "BF16", "2", 0, 4) + ',' + entry("scalar", "I16", "", 20, 22) + "}   ";
   TempFolder folder;
   const std::string data = "aaaabbbbccccddddeeeess";
   const auto file = SafetensorsFile::open(folder.write("m", safetensors(text, data)));
@@ -91,11 +90,9 @@ TEST("knows the size of every type of the format that MLX holds") {
 
 TEST("refuses a type that is unknown or that MLX lacks, by name") {
   for (const char* name : {"F64", "F8_E5M2", "C64", "F4", "f32", "F32 ", "", "INT8"}) {
-    CHECK_REFUSED(one(name, "2"), "dtype_unsupported",
-                  "tensor \"t\" has dtype \"" + std::string(name) + '"');
+    CHECK_REFUSED(one(name, "2"), "dtype_unsupported", "tensor \"t\" has dtype \"" + std::string(name) + '"');
   }
-  CHECK_REFUSED(header(R"({"t":{"dtype":5,"shape":[],"data_offsets":[0,4]}})", 4),
-                "dtype_unsupported", "has dtype 5");
+  CHECK_REFUSED(header(R"({"t":{"dtype":5,"shape":[],"data_offsets":[0,4]}})", 4), "dtype_unsupported", "has dtype 5");
 }
 
 TEST("refuses what is no regular file") {
@@ -122,8 +119,8 @@ TEST("refuses a header length that cannot be") {
   CHECK_REFUSED(load(""), "header_length", "has 0 bytes");
   CHECK_REFUSED(load("1234567"), "header_length", "has 7 bytes");
   CHECK_REFUSED(load(little_endian(1) + "{"), "header_length", "has 9 bytes");
-  for (uint64_t length : {uint64_t{0}, uint64_t{1}, uint64_t{25}, uint64_t{32}, uint64_t{1} << 63,
-                          UINT64_MAX, UINT64_MAX - 7}) {
+  for (uint64_t length :
+       {uint64_t{0}, uint64_t{1}, uint64_t{25}, uint64_t{32}, uint64_t{1} << 63, UINT64_MAX, UINT64_MAX - 7}) {
     CHECK_REFUSED(load(little_endian(length) + "{}" + std::string(22, ' ')), "header_length",
                   std::to_string(length) + " bytes; it must be from 2 to 24");
   }
@@ -150,16 +147,15 @@ TEST("refuses a header that is not one strict JSON object") {
   CHECK_REFUSED(header("{\"a\":" + std::string(3'000'000, '[')), "header_depth", "column 9");
   const std::string tensor = entry("t", "U8", "1", 0, 1);
   CHECK_REFUSED(header('{' + tensor + ',' + tensor + '}', 1), "header_duplicate", "\"t\"");
-  CHECK_REFUSED(header(R"({"t":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})"),
-                "header_duplicate", "\"dtype\"");
+  CHECK_REFUSED(header(R"({"t":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})"), "header_duplicate",
+                "\"dtype\"");
   CHECK_REFUSED(header(R"({"__metadata__":{},"__metadata__":{}})"), "header_duplicate", "");
 }
 
 TEST("refuses an entry without exactly its three fields") {
   for (const char* text :
        {R"({"t":1})", R"({"t":[]})", R"({"t":{}})", R"({"t":{"dtype":"U8","shape":[0]}})",
-        R"({"t":{"dtype":"U8","data_offsets":[0,0]}})",
-        R"({"t":{"shape":[0],"data_offsets":[0,0]}})",
+        R"({"t":{"dtype":"U8","data_offsets":[0,0]}})", R"({"t":{"shape":[0],"data_offsets":[0,0]}})",
         R"({"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"more":1}})"}) {
     CHECK_REFUSED(header(text), "header_json", "tensor \"t\"");
   }
@@ -167,8 +163,7 @@ TEST("refuses an entry without exactly its three fields") {
 
 TEST("wants string to string in the metadata") {
   CHECK(header(R"({"__metadata__":{"a":"b","c":""}})").empty());
-  CHECK_REFUSED(header(R"({"__metadata__":{"a":1}})"), "header_json",
-                "\"a\" is not a string but 1");
+  CHECK_REFUSED(header(R"({"__metadata__":{"a":1}})"), "header_json", "\"a\" is not a string but 1");
   CHECK_REFUSED(header(R"({"__metadata__":[]})"), "header_json", "__metadata__ is not an object");
   CHECK_REFUSED(header(R"({"__metadata__":{"a":{"b":"c"}}})"), "header_json", "an object");
 }
@@ -181,8 +176,7 @@ TEST("bounds tensors and names") {
   CHECK_REFUSED(header(zeros + "]}"), "too_many_tensors", "4000000 values");
   const std::string longest(kMaxTensorNameBytes, 'n');
   CHECK_EQ(header('{' + entry(longest, "U8", "1", 0, 1) + '}', 1)[0].name, longest);
-  CHECK_REFUSED(header('{' + entry(longest + 'n', "U8", "1", 0, 1) + '}', 1), "tensor_name",
-                "513 bytes");
+  CHECK_REFUSED(header('{' + entry(longest + 'n', "U8", "1", 0, 1) + '}', 1), "tensor_name", "513 bytes");
   for (const char* bad : {"", "a\\nb", "a\\u0000b", "\\u007f", "\\u001b[2J"}) {
     CHECK_REFUSED(header('{' + entry(bad, "U8", "1", 0, 1) + '}', 1), "tensor_name", "");
   }
@@ -198,8 +192,7 @@ TEST("refuses a shape that lies") {
   CHECK_REFUSED(one("U8", "16,-0"), "shape_invalid", "");
   CHECK_REFUSED(one("U8", "\"16\""), "shape_invalid", "the dimension \"16\"");
   CHECK_REFUSED(one("U8", "[16]"), "shape_invalid", "a list");
-  CHECK_REFUSED(header(R"({"t":{"dtype":"U8","shape":16,"data_offsets":[0,16]}})", 16),
-                "shape_invalid", "as shape 16");
+  CHECK_REFUSED(header(R"({"t":{"dtype":"U8","shape":16,"data_offsets":[0,16]}})", 16), "shape_invalid", "as shape 16");
   CHECK_EQ(one("U8", "1,1,1,1,1,1,1,16")[0].shape.size(), 8u);
   CHECK_REFUSED(one("U8", "1,1,1,1,1,1,1,1,16"), "shape_invalid", "9 dimensions");
 }
@@ -218,8 +211,7 @@ TEST("refuses a byte count that wraps, whatever the data says") {
 TEST("refuses offsets that leave the data, run backwards or are no pair") {
   CHECK_REFUSED(one("U8", "16", "16", "0"), "offsets_range", "reversed data_offsets [16, 0]");
   CHECK_REFUSED(one("U8", "24", "18446744073709551608", "16"), "offsets_range", "reversed");
-  CHECK_REFUSED(one("U8", "16", "18446744073709551599", "18446744073709551615"), "offsets_range",
-                "only 16 bytes");
+  CHECK_REFUSED(one("U8", "16", "18446744073709551599", "18446744073709551615"), "offsets_range", "only 16 bytes");
   CHECK_REFUSED(one("U8", "17", "0", "17"), "offsets_range", "may be cut short");
   CHECK_REFUSED(one("U8", "16", "-16", "0"), "offsets_range", "non-negative");
   CHECK_REFUSED(one("U8", "16", "0", "16.0"), "offsets_range", "");
@@ -230,8 +222,7 @@ TEST("refuses offsets that leave the data, run backwards or are no pair") {
 TEST("refuses tensors that overlap, leave a gap or do not end with the file") {
   const auto two = [](uint64_t begin, uint64_t end, size_t data) {
     const std::string length = std::to_string(end - begin);
-    return header(
-        '{' + entry("a", "U8", "8", 0, 8) + ',' + entry("b", "U8", length, begin, end) + '}', data);
+    return header('{' + entry("a", "U8", "8", 0, 8) + ',' + entry("b", "U8", length, begin, end) + '}', data);
   };
   CHECK_EQ(two(8, 16, 16).size(), 2u);
   CHECK_REFUSED(two(0, 8, 8), "offsets_overlap", "tensor \"b\"");
@@ -245,23 +236,20 @@ TEST("refuses tensors that overlap, leave a gap or do not end with the file") {
 }
 
 TEST("places empty tensors anywhere between others, but not inside one") {
-  const auto tensors =
-      header('{' + entry("b", "F32", "1", 4, 8) + ',' + entry("z", "F32", "0,3", 4, 4) + ',' +
-                 entry("a", "F32", "1", 0, 4) + ',' + entry("e", "U8", "0", 8, 8) + '}',
-             8);
+  const auto tensors = header('{' + entry("b", "F32", "1", 4, 8) + ',' + entry("z", "F32", "0,3", 4, 4) + ',' +
+                                  entry("a", "F32", "1", 0, 4) + ',' + entry("e", "U8", "0", 8, 8) + '}',
+                              8);
   CHECK_EQ(tensors.size(), 4u);
   CHECK_EQ(tensors[1].name, "z");
-  CHECK_REFUSED(
-      header('{' + entry("a", "F32", "1", 0, 4) + ',' + entry("z", "U8", "0", 2, 2) + '}', 4),
-      "offsets_overlap", "tensor \"z\"");
-  CHECK_REFUSED(
-      header('{' + entry("a", "F32", "1", 0, 4) + ',' + entry("z", "U8", "0", 5, 5) + '}', 4),
-      "offsets_range", "tensor \"z\"");
+  CHECK_REFUSED(header('{' + entry("a", "F32", "1", 0, 4) + ',' + entry("z", "U8", "0", 2, 2) + '}', 4),
+                "offsets_overlap", "tensor \"z\"");
+  CHECK_REFUSED(header('{' + entry("a", "F32", "1", 0, 4) + ',' + entry("z", "U8", "0", 5, 5) + '}', 4),
+                "offsets_range", "tensor \"z\"");
 }
 
 TEST("recognizes a pointer file and a saved error page") {
-  CHECK_REFUSED(load("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
-                "lfs_pointer", "is a Git LFS pointer");
+  CHECK_REFUSED(load("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"), "lfs_pointer",
+                "is a Git LFS pointer");
   CHECK_REFUSED(load("<!DOCTYPE html><html><body>404</body></html>"), "html_page", "HTML page");
   CHECK_REFUSED(load("\n  <HTML lang=en>"), "html_page", "");
   CHECK_REFUSED(load("Entry not found"), "header_length", "");
@@ -269,13 +257,12 @@ TEST("recognizes a pointer file and a saved error page") {
 
 TEST("notices a file cut after its header was read") {
   TempFolder folder;
-  const std::string path = folder.write(
-      "m", safetensors('{' + entry("t", "U8", "100", 0, 100) + '}', std::string(100, 'x')));
+  const std::string path =
+      folder.write("m", safetensors('{' + entry("t", "U8", "100", 0, 100) + '}', std::string(100, 'x')));
   const auto file = SafetensorsFile::open(path);
   std::filesystem::resize_file(path, file.size() - 1);
   std::string bytes(100, '\0');
-  CHECK_REFUSED(file.read(file.tensors()[0], bytes.data()), "file_changed",
-                "changed while loading");
+  CHECK_REFUSED(file.read(file.tensors()[0], bytes.data()), "file_changed", "changed while loading");
   CHECK_REFUSED(file.verify_unchanged(), "file_changed", path);
 }
 
