@@ -3,6 +3,7 @@
 Uses generate_step, the loop under stream_generate and mlx-lm's own benchmark, with nothing around it: no
 tokenizer, no detokenizer, greedy, compile at its default.
 """
+
 import json
 import sys
 import time

@@ -8,6 +8,7 @@ from a generator seeded by the case's name, so a case is the same wherever and i
 Reference numbers are float32 on MLX's CPU back end, through the key-value cache, from the files as written; for
 16-bit weights they are the float32 answer of the rounded weights.
 """
+
 import argparse
 import json
 import math
@@ -178,8 +179,13 @@ def make_case(name, spec, base, folder):
     (folder / "golden.json").write_text(json.dumps(golden) + "\n")
     size = sum(file.stat().st_size for file in folder.iterdir())
     assert size <= MAX_CASE_BYTES, f"{name} has {size} bytes"
-    answer, margins = golden["runs"][-1]["greedy"], [m for run in golden["runs"] for m in run["margins"]]
-    print(f"{name}: {size / 1e3:.0f} kB, {len(set(answer))} of {len(answer)} ids differ, least margin {min(margins)}")
+    answer, margins = (
+        golden["runs"][-1]["greedy"],
+        [m for run in golden["runs"] for m in run["margins"]],
+    )
+    print(
+        f"{name}: {size / 1e3:.0f} kB, {len(set(answer))} of {len(answer)} ids differ, least margin {min(margins)}"
+    )
 
 
 def main():
