@@ -4,9 +4,12 @@
  */
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+
+import { withoutStops } from './models.mjs';
 
 /** A process that answers one JSON line with one JSON line. */
 export class Side {
@@ -28,24 +31,26 @@ export class Side {
     return JSON.parse(value);
   }
 
-  close() {
+  async close() {
     this.#child.stdin.end();
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'close');
   }
 }
 
-/** Runs `task` with both sides on one model folder. */
+/** Runs `task` with both sides on one model. */
 export async function withSides({ python }, folder, task) {
   const script = (file) => fileURLToPath(new URL(`./sides/${file}`, import.meta.url));
-  const sides = {
-    mlxk: new Side('mlxk', process.execPath, [script('mlxk.mjs'), folder]),
-    mlxLm: new Side('mlx-lm', python, [script('mlx_lm_side.py'), folder]),
-  };
-  try {
-    return await task(sides);
-  } finally {
-    sides.mlxk.close();
-    sides.mlxLm.close();
-  }
+  return await withoutStops(folder, async (bare) => {
+    const sides = {
+      mlxk: new Side('mlxk', process.execPath, [script('mlxk.mjs'), bare]),
+      mlxLm: new Side('mlx-lm', python, [script('mlx_lm_side.py'), bare]),
+    };
+    try {
+      return await task(sides);
+    } finally {
+      await Promise.all([sides.mlxk.close(), sides.mlxLm.close()]);
+    }
+  });
 }
 
 /**

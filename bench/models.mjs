@@ -2,7 +2,8 @@
  * The model folders that are measured: tiny ones on which a step is nearly all host code, and the built-in model.
  */
 
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -23,4 +24,22 @@ export function toys() {
     { name: 'golden llama, float32', folder: path.join(given, 'llama') },
     { name: 'golden qwen3, 8-bit', folder: path.join(given, 'qwen3-8bit') },
   ].filter(({ folder }) => existsSync(folder));
+}
+
+/**
+ * Calls `task` with a folder of the same weights that names no stop id, so that both sides produce as many tokens as
+ * they are asked for. Without a tokenizer too: ids are what is timed.
+ */
+export async function withoutStops(folder, task) {
+  const bare = mkdtempSync(path.join(os.tmpdir(), 'mlxk-bench-'));
+  try {
+    const { eos_token_id: _, ...config } = JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8'));
+    writeFileSync(path.join(bare, 'config.json'), JSON.stringify(config));
+    for (const file of readdirSync(folder).filter((name) => /^model.*\.(safetensors|json)$/.test(name))) {
+      symlinkSync(path.join(folder, file), path.join(bare, file));
+    }
+    return await task(bare);
+  } finally {
+    rmSync(bare, { recursive: true });
+  }
 }

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 import { promptIds } from '../harness.mjs';
-import { builtin, toys } from '../models.mjs';
+import { builtin, toys, withoutStops } from '../models.mjs';
 import { median } from '../report.mjs';
 
 const run = promisify(execFile);
@@ -20,13 +20,15 @@ export async function measure() {
   const rows = [];
   for (const { name, folder } of [...builtin(), ...toys().slice(0, 1)]) {
     const samples = { idle: [], generating: [] };
-    for (let i = 0; i < RUNS; i++) {
-      for (const what of Object.keys(samples)) {
-        const request = { what, folder, seconds: SECONDS, prompt: promptIds(folder, 16) };
-        const { stdout } = await run(process.execPath, [side, JSON.stringify(request)]);
-        samples[what].push(JSON.parse(stdout));
+    await withoutStops(folder, async (bare) => {
+      for (let i = 0; i < RUNS; i++) {
+        for (const what of Object.keys(samples)) {
+          const request = { what, folder: bare, seconds: SECONDS, prompt: promptIds(bare, 16) };
+          const { stdout } = await run(process.execPath, [side, JSON.stringify(request)]);
+          samples[what].push(JSON.parse(stdout));
+        }
       }
-    }
+    });
     for (const [what, delays] of Object.entries(samples)) {
       for (const part of ['p50', 'p99', 'max']) {
         const values = delays.map((delay) => delay[part]);
