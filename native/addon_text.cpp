@@ -154,14 +154,12 @@ class EncodeWorker final : public Napi::AsyncWorker {
 class JsTokenizer final : public Napi::ObjectWrap<JsTokenizer> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "Tokenizer",
-                       {InstanceAccessor<&JsTokenizer::vocab_size>("vocabSize", napi_enumerable),
-                        InstanceMethod<&JsTokenizer::encode>("encode"),
-                        InstanceMethod<&JsTokenizer::encode_async>("encodeAsync"),
-                        InstanceMethod<&JsTokenizer::decode>("decode"),
-                        InstanceMethod<&JsTokenizer::token_to_id>("tokenToId"),
-                        InstanceMethod<&JsTokenizer::id_to_token>("idToToken"),
-                        InstanceMethod<&JsTokenizer::special_tokens>("specialTokens")});
+    return DefineClass(
+        env, "Tokenizer",
+        {InstanceMethod<&JsTokenizer::encode>("encode"), InstanceMethod<&JsTokenizer::encode_async>("encodeAsync"),
+         InstanceMethod<&JsTokenizer::decode>("decode"), InstanceMethod<&JsTokenizer::token_to_id>("tokenToId"),
+         InstanceMethod<&JsTokenizer::id_to_token>("idToToken"),
+         InstanceMethod<&JsTokenizer::special_tokens>("specialTokens")});
   }
 
   explicit JsTokenizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsTokenizer>(info) {
@@ -173,7 +171,11 @@ class JsTokenizer final : public Napi::ObjectWrap<JsTokenizer> {
       // A copy: another thread may write into shared memory while the crate reads.
       const std::string bytes(reinterpret_cast<const char*>(json.Data()), json.ElementLength());
       tokenizer_ = std::make_shared<const Tokenizer>(bytes);
-      info.This().As<Napi::Object>().TypeTag(&kTokenizerTag);
+      Napi::Object self = info.This().As<Napi::Object>();
+      self.TypeTag(&kTokenizerTag);
+      // A value, not an accessor: an accessor is called with any receiver.
+      const auto size = Napi::Number::New(info.Env(), tokenizer_->vocab_size());
+      self.DefineProperty(Napi::PropertyDescriptor::Value("vocabSize", size, napi_enumerable));
     });
   }
 
@@ -183,11 +185,6 @@ class JsTokenizer final : public Napi::ObjectWrap<JsTokenizer> {
   }
 
  private:
-  Napi::Value vocab_size(const Napi::CallbackInfo& info) {
-    const auto tokenizer = of(info.This());
-    return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), tokenizer->vocab_size()); });
-  }
-
   Napi::Value encode(const Napi::CallbackInfo& info) {
     const auto tokenizer = of(info.This());
     return guarded(info.Env(), [&] {
@@ -255,8 +252,9 @@ class JsTokenizer final : public Napi::ObjectWrap<JsTokenizer> {
 class JsDetokenizer final : public Napi::ObjectWrap<JsDetokenizer> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "Detokenizer",
-                       {InstanceMethod<&JsDetokenizer::push>("push"), InstanceMethod<&JsDetokenizer::finish>("finish")});
+    return DefineClass(
+        env, "Detokenizer",
+        {InstanceMethod<&JsDetokenizer::push>("push"), InstanceMethod<&JsDetokenizer::finish>("finish")});
   }
 
   explicit JsDetokenizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsDetokenizer>(info) {

@@ -7,22 +7,16 @@
 namespace mlxk {
 namespace {
 
-mlxk_text_view view(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
+mlxk_text_view view(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
 
 mlxk_text_ids_view view(std::span<const uint32_t> ids) { return {ids.data(), ids.size()}; }
 
-std::string string_of(mlxk_text_view text) {
-  return {reinterpret_cast<const char*>(text.data), text.size};
-}
+std::string string_of(mlxk_text_view text) { return {reinterpret_cast<const char*>(text.data), text.size}; }
 
 void check(mlxk_text_error* error) {
   if (error == nullptr) return;
-  std::unique_ptr<mlxk_text_error, decltype(&mlxk_text_error_free)> owner(error,
-                                                                         mlxk_text_error_free);
-  throw EngineError(string_of(mlxk_text_error_code(error)),
-                    string_of(mlxk_text_error_reason(error)),
+  std::unique_ptr<mlxk_text_error, decltype(&mlxk_text_error_free)> owner(error, mlxk_text_error_free);
+  throw EngineError(string_of(mlxk_text_error_code(error)), string_of(mlxk_text_error_reason(error)),
                     string_of(mlxk_text_error_message(error)));
 }
 
@@ -61,8 +55,7 @@ std::vector<uint32_t> Tokenizer::encode(std::u16string_view text, bool add_speci
                                         std::span<const uint32_t> plain) const {
   static_assert(sizeof(char16_t) == sizeof(uint16_t));
   OwnedIds ids;
-  check(mlxk_tokenizer_encode(handle_.get(),
-                              {reinterpret_cast<const uint16_t*>(text.data()), text.size()},
+  check(mlxk_tokenizer_encode(handle_.get(), {reinterpret_cast<const uint16_t*>(text.data()), text.size()},
                               add_special_tokens, view(plain), &ids));
   return ids.copy();
 }
@@ -125,15 +118,13 @@ ChatTemplate::ChatTemplate(std::string_view source, TemplateLimits limits) {
   handle_.reset(made);
 }
 
-RenderedText ChatTemplate::render(std::string_view context_json,
-                                  std::span<const std::string> guarded) const {
+RenderedText ChatTemplate::render(std::string_view context_json, std::span<const std::string> guarded) const {
   std::vector<mlxk_text_view> spellings;
   spellings.reserve(guarded.size());
   for (const std::string& spelling : guarded) spellings.push_back(view(spelling));
   OwnedBytes text;
   OwnedIds plain;
-  check(mlxk_template_render(handle_.get(), view(context_json),
-                             {spellings.data(), spellings.size()}, &text, &plain));
+  check(mlxk_template_render(handle_.get(), view(context_json), {spellings.data(), spellings.size()}, &text, &plain));
   return {text.copy(), plain.copy()};
 }
 

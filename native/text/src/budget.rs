@@ -9,7 +9,7 @@ use minijinja::{Error, ErrorKind, State};
 
 /// Units of one rendering: a byte made is one. A conversation of 128,000 tokens with every
 /// message copied twenty times takes about 10 million.
-pub const WORK: u64 = 256 << 20;
+pub const WORK: u64 = 128 << 20;
 /// A value in a list occupies 24 bytes and its visit costs about as much as copying 32.
 const NODE: u64 = 32;
 /// Searching a byte is that much cheaper than making one.
