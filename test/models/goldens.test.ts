@@ -5,7 +5,7 @@
 
 import path from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { addon } from '../../lib/binding.js';
 import { load, type Model } from '../../lib/index.js';
@@ -42,9 +42,6 @@ function toleranceOf({ weights, own_error = 0, runs }: Golden): Tolerance {
 
 /** Divides none of the prompt lengths, and leaves a chunk of one token of the longest. */
 const ODD_STEP = 5;
-
-/** The slowest case is quantized bfloat16, which the CPU back end computes one number at a time. */
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const supported = addon().modelTypes();
 
