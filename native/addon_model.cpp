@@ -16,8 +16,8 @@
 namespace mlxk {
 namespace {
 
-constexpr double kMaxWhole = 4294967295.0;            // u32
-constexpr double kMaxBytes = 9007199254740991.0;      // largest exact integer of a double
+constexpr double kMaxWhole = 4294967295.0;        // u32
+constexpr double kMaxBytes = 9007199254740991.0;  // largest exact integer of a double
 constexpr napi_type_tag kModelTag = {0x6d6c786b4d4f4445ULL, 0x9d1f5c3a7be24c10ULL};
 constexpr napi_type_tag kGenerationTag = {0x6d6c786b47454e45ULL, 0x2f7a90cc51be4e83ULL};
 
@@ -202,9 +202,9 @@ class GenerationObject final : public Napi::ObjectWrap<GenerationObject> {
   };
 
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "NativeGeneration",
-                       {InstanceMethod<&GenerationObject::cancel>("cancel"),
-                        InstanceMethod<&GenerationObject::credit>("credit")});
+    return DefineClass(
+        env, "NativeGeneration",
+        {InstanceMethod<&GenerationObject::cancel>("cancel"), InstanceMethod<&GenerationObject::credit>("credit")});
   }
 
   explicit GenerationObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<GenerationObject>(info) {
@@ -243,10 +243,10 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
   };
 
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "NativeModel",
-                       {InstanceAccessor<&ModelObject::info>("info"), InstanceMethod<&ModelObject::generate>("generate"),
-                        InstanceMethod<&ModelObject::logits>("logits"),
-                        InstanceMethod<&ModelObject::dispose>("dispose")});
+    return DefineClass(
+        env, "NativeModel",
+        {InstanceAccessor<&ModelObject::info>("info"), InstanceMethod<&ModelObject::generate>("generate"),
+         InstanceMethod<&ModelObject::logits>("logits"), InstanceMethod<&ModelObject::dispose>("dispose")});
   }
 
   static Napi::Object create(Napi::Env env, Handle handle) {
@@ -256,8 +256,7 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
   }
 
   explicit ModelObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelObject>(info) {
-    if (info.Length() != 1 || !info[0].IsExternal() ||
-        !info[0].As<Napi::External<Handle>>().CheckTypeTag(&kModelTag)) {
+    if (info.Length() != 1 || !info[0].IsExternal() || !info[0].As<Napi::External<Handle>>().CheckTypeTag(&kModelTag)) {
       throw Napi::TypeError::New(info.Env(), "NativeModel cannot be constructed; use loadModel");
     }
     handle_ = std::move(*info[0].As<Napi::External<Handle>>().Data());

@@ -16,8 +16,8 @@ Channel::Channel(Napi::Env env) : env_(env) {
       // A worker being terminated: no JavaScript runs any more, and nobody waits for these results.
     }
   };
-  const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
-                                                             on_wake, &wake_);
+  const napi_status status =
+      napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, on_wake, &wake_);
   if (status != napi_ok) throw Napi::Error::New(env, "mlxk could not attach to the event loop");
   napi_unref_threadsafe_function(env, wake_);
 }

@@ -140,12 +140,12 @@ void Engine::step_load(Loading& loading) {
     if (!read) return;
     LoadedModel model = loading.loader->finish();
     const ModelInfo info = model.info;
-    const int step = loading.options.prefill_step > 0             ? loading.options.prefill_step
+    const int step = loading.options.prefill_step > 0          ? loading.options.prefill_step
                      : mx::default_device() == mx::Device::gpu ? kPrefillStepGpu
-                                                                  : kPrefillStepCpu;
+                                                               : kPrefillStepCpu;
     models_.emplace(loading.model,
-                    Resident{loading.owner, std::make_unique<Scheduler>(std::move(model), step,
-                                                                        loading.options.memory_bytes), false});
+                    Resident{loading.owner,
+                             std::make_unique<Scheduler>(std::move(model), step, loading.options.memory_bytes), false});
     loading.done = true;
     loading.listener->loaded(info);
   } catch (...) {
@@ -160,8 +160,7 @@ void Engine::load(uint64_t owner, uint64_t model, std::string folder, LoadOption
     try {
       if (options.memory_bytes == 0) options.memory_bytes = device_budget();
       auto loader = std::make_unique<Loader>(folder, options.context_length, options.memory_bytes);
-      loading_.push_back(std::make_unique<Loading>(
-          Loading{owner, model, options, std::move(loader), listener}));
+      loading_.push_back(std::make_unique<Loading>(Loading{owner, model, options, std::move(loader), listener}));
     } catch (...) {
       listener->failed(current_error());
     }

@@ -25,8 +25,8 @@ struct Environment {
     return engine;
   }
 
-  // On exit and in the cleanup hook, whichever comes first. First nothing more is delivered, then the engine lets go of what is ours; it may take the rest
-  // of one step. The last environment stops the engine.
+  // On exit and in the cleanup hook, whichever comes first. First nothing more is delivered, then the engine lets go of
+  // what is ours; it may take the rest of one step. The last environment stops the engine.
   void close() {
     if (std::exchange(closed, true)) return;
     channel->close();

@@ -5,7 +5,6 @@
 namespace mlxk {
 namespace {
 
-
 // config.json's entry for the layer if there is one, else what the shapes say: never the top-level default, because
 // converters leave layers out that do not divide into groups.
 std::optional<mx::QuantizedShape> quantization_of(const Weights& w, int in) {
@@ -47,8 +46,9 @@ Matrix::Matrix(const Weights& w, int out, int in) : quantized_(quantization_of(w
   }
   const auto& q = *quantized_;
   if (in % q.group_size != 0 || int64_t{in} * q.bits % 32 != 0) {
-    w.refuse("weight", "tensor_shape", " has " + std::to_string(in) + " inputs, which do not divide into groups of " +
-                                           std::to_string(q.group_size));
+    w.refuse(
+        "weight", "tensor_shape",
+        " has " + std::to_string(in) + " inputs, which do not divide into groups of " + std::to_string(q.group_size));
   }
   const int groups = in / q.group_size;
   weight_ = w.take("weight", {out, static_cast<int>(int64_t{in} * q.bits / 32)}, mx::Type::u32);

@@ -16,9 +16,9 @@ class Matrix {
  public:
   Matrix(const Weights& w, int out, int in);
 
-  Array multiply(const Array& x) const;                   // x @ W^T
+  Array multiply(const Array& x) const;                      // x @ W^T
   Array multiply_add(const Array& x, const Array& c) const;  // x @ W^T + c
-  Array rows(const Array& ids) const;                     // W[ids], dequantized
+  Array rows(const Array& ids) const;                        // W[ids], dequantized
 
  private:
   std::optional<mx::QuantizedShape> quantized_;

@@ -53,8 +53,8 @@ std::string largest_type(const Checkpoint& checkpoint, const QuantizationConfig&
   for (const auto& tensor : checkpoint.tensors()) {
     bytes[mx::type_name(array_type(tensor.entry.dtype))] += tensor.entry.bytes();
   }
-  const auto most = std::max_element(bytes.begin(), bytes.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   if (most == bytes.end()) return "none";
   if (most->first == "uint32" && quantization.base) return std::to_string(quantization.base->bits) + "-bit";
   return most->first;

@@ -45,7 +45,9 @@ std::vector<std::string> model_types();
 }  // namespace mlxk
 
 // Registers `Class`, constructed from (const ConfigReader&, const Weights&), under the names that follow.
-#define MLXK_MODEL(Class, ...)                                                               \
-  static const ::mlxk::ModelRegistration registration_##Class(                               \
-      {__VA_ARGS__}, [](const ::mlxk::ConfigReader& config, const ::mlxk::Weights& weights)  \
-                         -> std::unique_ptr<::mlxk::Model> { return std::make_unique<Class>(config, weights); })
+#define MLXK_MODEL(Class, ...)                                                                                   \
+  static const ::mlxk::ModelRegistration registration_##Class(                                                   \
+      {__VA_ARGS__},                                                                                             \
+      [](const ::mlxk::ConfigReader& config, const ::mlxk::Weights& weights) -> std::unique_ptr<::mlxk::Model> { \
+        return std::make_unique<Class>(config, weights);                                                         \
+      })

@@ -384,8 +384,7 @@ Array quantized_matmul(const Array& x, const Array& w, const Array& scales, cons
 
 Array dequantize(const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q, Type type) {
   return call(mlx_dequantize, raw(w), raw(scales), raw(biases), mlx_optional_int{q.group_size, true},
-              mlx_optional_int{q.bits, true}, q.mode.c_str(), mlx_array{nullptr},
-              mlx_optional_dtype{to_c(type), true});
+              mlx_optional_int{q.bits, true}, q.mode.c_str(), mlx_array{nullptr}, mlx_optional_dtype{to_c(type), true});
 }
 
 Array rms_norm(const Array& x, const Array& weight, float eps) {
@@ -404,8 +403,8 @@ Array rope(const Array& x, const RopeParameters& p, const Array& offsets) {
 
 Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask) {
   const char* name = mode == Mask::none ? "" : mode == Mask::causal ? "causal" : "array";
-  return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask),
-              mlx_array{nullptr}, false);
+  return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask), mlx_array{nullptr},
+              false);
 }
 
 Elementwise fuse(Array (*function)(const Array&, const Array&)) {

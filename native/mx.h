@@ -144,7 +144,8 @@ struct QuantizedShape {
 };
 
 // x @ dequantize(w)^T; `biases` is empty for the floating-point modes.
-Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q);
+Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                       const QuantizedShape& q);
 Array dequantize(const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q, Type type);
 
 // --- fused ---------------------------------------------------------------------------------------------------------

@@ -64,8 +64,8 @@ Sampled sample(const Array& logits, const std::vector<Sampler*>& samplers) {
     const Array logprobs = scores - total;
     std::vector<Array> chosen;
     for (int row = 0; row < rows; ++row) {
-      chosen.push_back((*samplers[static_cast<size_t>(row)])(rows == 1 ? logprobs
-                                                                       : mx::slice(logprobs, 0, row, row + 1)));
+      chosen.push_back(
+          (*samplers[static_cast<size_t>(row)])(rows == 1 ? logprobs : mx::slice(logprobs, 0, row, row + 1)));
     }
     tokens = rows == 1 ? chosen.front() : mx::concatenate(chosen, 0);
   }

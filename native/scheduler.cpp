@@ -10,7 +10,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kMaxRows = 32;          // rows decoding together, as mlx-lm's completion_batch_size
+constexpr size_t kMaxRows = 32;             // rows decoding together, as mlx-lm's completion_batch_size
 constexpr uint64_t kClearCacheSteps = 256;  // MLX's free list is given back this often, as mlx-lm does
 
 double ms_between(Clock::time_point from, Clock::time_point to) {
@@ -23,11 +23,11 @@ struct Scheduler::Row {
   Request request;
   SequenceCache cache;
   Sampler sampler;
-  uint32_t limit;           // tokens this row may produce
-  size_t prefilled = 0;     // prompt tokens launched
-  uint32_t launched = 0;    // tokens sampled, read or not
-  uint32_t delivered = 0;   // tokens read and sent
-  uint64_t credit;          // tokens that may still be launched
+  uint32_t limit;          // tokens this row may produce
+  size_t prefilled = 0;    // prompt tokens launched
+  uint32_t launched = 0;   // tokens sampled, read or not
+  uint32_t delivered = 0;  // tokens read and sent
+  uint64_t credit;         // tokens that may still be launched
   bool cancelled = false, ended = false;
   Clock::time_point started{}, first_token{};
   // Where the newest sampled token is.
@@ -179,8 +179,8 @@ std::shared_ptr<Scheduler::Flight> Scheduler::launch_decode() {
 }
 
 std::shared_ptr<Scheduler::Flight> Scheduler::launch_prefill() {
-  const auto waiting = std::find_if(rows_.begin(), rows_.end(),
-                                    [](const auto& row) { return !row->ended && row->prefilling(); });
+  const auto waiting =
+      std::find_if(rows_.begin(), rows_.end(), [](const auto& row) { return !row->ended && row->prefilling(); });
   if (waiting == rows_.end() || waiting - rows_.begin() >= static_cast<std::ptrdiff_t>(kMaxRows)) return nullptr;
   const auto row = *waiting;
   const auto& prompt = row->request.prompt;

@@ -14,8 +14,8 @@ int width(int heads, int head_dim) {
   constexpr int64_t kMaxWidth = int64_t{1} << 24;
   const int64_t product = int64_t{heads} * head_dim;
   if (product > kMaxWidth) {
-    invalid("config_invalid", "config.json: num_attention_heads * head_dim must be at most 16777216, got " +
-                                  std::to_string(product));
+    invalid("config_invalid",
+            "config.json: num_attention_heads * head_dim must be at most 16777216, got " + std::to_string(product));
   }
   return static_cast<int>(product);
 }

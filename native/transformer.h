@@ -15,7 +15,7 @@ struct AttentionShape {
   int hidden_size, heads, kv_heads, head_dim;
   bool qkv_bias = false, o_bias = false;
   std::optional<float> qk_norm_eps{};  // q and k are normalized per head before rope
-  int window = 0;                    // 0 attends to everything
+  int window = 0;                      // 0 attends to everything
 };
 
 // Tensors: q_proj, k_proj, v_proj, o_proj; q_norm and k_norm with qk_norm_eps.

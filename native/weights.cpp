@@ -52,10 +52,12 @@ Array Weights::take(std::string_view name, const mx::Shape& shape, mx::Type type
   if (node.empty()) {
     refuse(name, "tensor_missing", "");
   } else if (node.mapped().shape() != shape) {
-    refuse(name, "tensor_shape", " is " + shape_text(node.mapped().shape()) + ", config.json asks for " + shape_text(shape));
+    refuse(name, "tensor_shape",
+           " is " + shape_text(node.mapped().shape()) + ", config.json asks for " + shape_text(shape));
   } else if (node.mapped().dtype() != type) {
-    refuse(name, "tensor_type", std::string(" is ") + mx::type_name(node.mapped().dtype()) + ", expected " +
-                                    (is_float(type) ? "a floating-point type" : mx::type_name(type)));
+    refuse(name, "tensor_type",
+           std::string(" is ") + mx::type_name(node.mapped().dtype()) + ", expected " +
+               (is_float(type) ? "a floating-point type" : mx::type_name(type)));
   } else {
     return node.mapped();
   }
@@ -72,15 +74,13 @@ Weights::Declared Weights::declared(mx::QuantizedShape& parameters) const {
 }
 
 void Weights::discard_suffix(std::string_view suffix) const {
-  std::erase_if(store_->tensors, [&](const auto& entry) {
-    return entry.first.starts_with(prefix_) && entry.first.ends_with(suffix);
-  });
+  std::erase_if(store_->tensors,
+                [&](const auto& entry) { return entry.first.starts_with(prefix_) && entry.first.ends_with(suffix); });
 }
 
 void Weights::discard() const {
-  std::erase_if(store_->tensors, [&](const auto& entry) {
-    return entry.first == prefix_ || entry.first.starts_with(prefix_ + ".");
-  });
+  std::erase_if(store_->tensors,
+                [&](const auto& entry) { return entry.first == prefix_ || entry.first.starts_with(prefix_ + "."); });
 }
 
 void Weights::finish() const {

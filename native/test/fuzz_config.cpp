@@ -25,42 +25,13 @@ const std::string kConfig = R"({"model_type":"llama","hidden_size":2048,"num_hid
 "quantization":{"group_size":64,"bits":4,"mode":"affine","lm_head":false,
 "model.layers.0.mlp":{"group_size":32,"bits":8}},"torch_dtype":"bfloat16","x":NaN})";
 
-const std::vector<std::string> kBits = {"-1",
-                                        "0",
-                                        "1e9",
-                                        "1e999",
-                                        "NaN",
-                                        "-Infinity",
-                                        "null",
-                                        "true",
-                                        "\"8\"",
-                                        "[]",
-                                        "{}",
-                                        "0.5",
-                                        "4294967296",
-                                        "9223372036854775808",
-                                        "99999999999999999999999",
-                                        "1048577",
-                                        "-0",
-                                        "[[[[[[",
-                                        "\"quantization\":",
-                                        "\"hidden_size\":",
-                                        "\\u001b[2J",
-                                        "\xc3\xa9",
-                                        "\xff",
-                                        "mxfp4",
-                                        "nvfp4",
-                                        "128",
-                                        "16",
-                                        "3",
-                                        "5",
-                                        "7",
-                                        "{\"bits\":",
-                                        ",",
-                                        ":",
-                                        "\"",
-                                        "}",
-                                        "]"};
+// clang-format off: it would give every entry a line
+const std::vector<std::string> kBits = {
+    "-1", "0", "1e9", "1e999", "NaN", "-Infinity", "null", "true", "\"8\"", "[]", "{}", "0.5", "4294967296",
+    "9223372036854775808", "99999999999999999999999", "1048577", "-0", "[[[[[[", "\"quantization\":",
+    "\"hidden_size\":", "\\u001b[2J", "\xc3\xa9", "\xff", "mxfp4", "nvfp4", "128", "16", "3", "5", "7", "{\"bits\":",
+    ",", ":", "\"", "}", "]"};
+// clang-format on
 
 // Where the values of a configuration stand: a whole one is replaced more often than bytes are.
 void replace_value(std::string& text, Random& random) {

@@ -284,39 +284,13 @@ std::vector<TensorEntry> slow_check(const std::string& header, uint64_t file_siz
 
 // --- making headers
 
-const std::vector<std::string> kNumbers = {"-1",
-                                           "0",
-                                           "-0",
-                                           "1",
-                                           "2",
-                                           "3",
-                                           "4",
-                                           "7",
-                                           "8",
-                                           "16",
-                                           "255",
-                                           "65536",
-                                           "2147483647",
-                                           "2147483648",
-                                           "4294967295",
-                                           "4294967296",
-                                           "4294967312",
-                                           "9223372036854775807",
-                                           "9223372036854775808",
-                                           "18446744073709551608",
-                                           "18446744073709551615",
-                                           "18446744073709551616",
-                                           "1e2",
-                                           "1.0",
-                                           "-0.0",
-                                           "01",
-                                           "1e999",
-                                           "340282366920938463463374607431768211456",
-                                           "null",
-                                           "true",
-                                           "\"4\"",
-                                           "[]",
-                                           "{}"};
+// clang-format off: it would give every entry a line
+const std::vector<std::string> kNumbers = {
+    "-1", "0", "-0", "1", "2", "3", "4", "7", "8", "16", "255", "65536", "2147483647", "2147483648", "4294967295",
+    "4294967296", "4294967312", "9223372036854775807", "9223372036854775808", "18446744073709551608",
+    "18446744073709551615", "18446744073709551616", "1e2", "1.0", "-0.0", "01", "1e999",
+    "340282366920938463463374607431768211456", "null", "true", "\"4\"", "[]", "{}"};
+// clang-format on
 
 // Their products pass 2^64, some to land on a small number again.
 const std::vector<std::string> kWraps = {"65536,65536,65536,65536",
@@ -326,36 +300,12 @@ const std::vector<std::string> kWraps = {"65536,65536,65536,65536",
                                          "-1,-1",
                                          "1048576,1048576,1048576,16"};
 
-const std::vector<std::string> kBits = {"{",
-                                        "}",
-                                        "[",
-                                        "]",
-                                        ",",
-                                        ":",
-                                        "\"",
-                                        "\\",
-                                        "\\u0000",
-                                        "\\ud83d\\ude00",
-                                        "\\ud800",
-                                        "\\n",
-                                        " ",
-                                        "\n",
-                                        std::string(1, '\0'),
-                                        "\x7f",
-                                        "\x80",
-                                        "\xc3\xa9",
-                                        "\xed\xa0\x80",
-                                        "\xf0\x9f\x98\x80",
-                                        "\xff",
-                                        "__metadata__",
-                                        "dtype",
-                                        "shape",
-                                        "data_offsets",
-                                        "F64",
-                                        "F32",
-                                        "\"a\":1",
-                                        "[[[[",
-                                        "{\"a\":{\"b\":"};
+// clang-format off: it would give every entry a line
+const std::vector<std::string> kBits = {
+    "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\\ud83d\\ude00", "\\ud800", "\\n", " ", "\n",
+    std::string(1, '\0'), "\x7f", "\x80", "\xc3\xa9", "\xed\xa0\x80", "\xf0\x9f\x98\x80", "\xff", "__metadata__",
+    "dtype", "shape", "data_offsets", "F64", "F32", "\"a\":1", "[[[[", "{\"a\":{\"b\":"};
+// clang-format on
 
 struct Draft {
   std::string header;
