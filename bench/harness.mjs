@@ -27,13 +27,15 @@ export class Side {
   async ask(request) {
     this.#child.stdin.write(`${JSON.stringify(request)}\n`);
     const { value, done } = await this.#answers.next();
-    if (done) throw new Error(`the ${this.#name} side ended on ${JSON.stringify(request).slice(0, 200)}`);
+    if (done)
+      throw new Error(`the ${this.#name} side ended on ${JSON.stringify(request).slice(0, 200)}`);
     return JSON.parse(value);
   }
 
   async close() {
     this.#child.stdin.end();
-    if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'close');
+    if (this.#child.exitCode === null && this.#child.signalCode === null)
+      await once(this.#child, 'close');
   }
 }
 

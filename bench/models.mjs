@@ -2,7 +2,15 @@
  * The model folders that are measured: tiny ones on which a step is nearly all host code, and the built-in model.
  */
 
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -33,9 +41,13 @@ export function toys() {
 export async function withoutStops(folder, task) {
   const bare = mkdtempSync(path.join(os.tmpdir(), 'mlxk-bench-'));
   try {
-    const { eos_token_id: _, ...config } = JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8'));
+    const { eos_token_id: _, ...config } = JSON.parse(
+      readFileSync(path.join(folder, 'config.json'), 'utf8'),
+    );
     writeFileSync(path.join(bare, 'config.json'), JSON.stringify(config));
-    for (const file of readdirSync(folder).filter((name) => /^model.*\.(safetensors|json)$/.test(name))) {
+    for (const file of readdirSync(folder).filter((name) =>
+      /^model.*\.(safetensors|json)$/.test(name),
+    )) {
       symlinkSync(path.join(folder, file), path.join(bare, file));
     }
     return await task(bare);

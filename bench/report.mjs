@@ -50,7 +50,10 @@ export function writeResults(machine, versions, name, result) {
   const file = new URL(`${machineName(machine)}.json`, results);
   const kept = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')).measures : {};
   const load = os.loadavg()[0];
-  const measures = { ...kept, [name]: { day: new Date().toISOString().slice(0, 10), load, versions, ...result } };
+  const measures = {
+    ...kept,
+    [name]: { day: new Date().toISOString().slice(0, 10), load, versions, ...result },
+  };
   const sorted = Object.fromEntries(Object.entries(measures).sort(([a], [b]) => (a < b ? -1 : 1)));
   writeFileSync(file, `${JSON.stringify({ machine, measures: sorted }, rounded, 1)}\n`);
   writeFileSync(new URL(`${machineName(machine)}.md`, results), asMarkdown(machine, sorted));
@@ -58,13 +61,28 @@ export function writeResults(machine, versions, name, result) {
 
 function asMarkdown({ cpu, cores, memoryGiB, system }, measures) {
   const lines = [`# ${cpu}, ${cores} cores, ${memoryGiB} GiB, ${system}`, ''];
-  lines.push('Written by `npm run bench`. Medians; "times better" is above 1 where mlxk is better.');
+  lines.push(
+    'Written by `npm run bench`. Medians; "times better" is above 1 where mlxk is better.',
+  );
   for (const [name, { conditions, day, load, versions, rows }] of Object.entries(measures)) {
-    const on = Object.entries(versions).map(([part, version]) => `${part} ${version}`).join(', ');
-    lines.push('', `## ${name}`, '', `${conditions}. ${day}, load average ${significant(load)}; ${on}.`, '');
-    lines.push('| what | unit | mlxk | mlx-lm | times better |', '| --- | --- | ---: | ---: | ---: |');
+    const on = Object.entries(versions)
+      .map(([part, version]) => `${part} ${version}`)
+      .join(', ');
+    lines.push(
+      '',
+      `## ${name}`,
+      '',
+      `${conditions}. ${day}, load average ${significant(load)}; ${on}.`,
+      '',
+    );
+    lines.push(
+      '| what | unit | mlxk | mlx-lm | times better |',
+      '| --- | --- | ---: | ---: | ---: |',
+    );
     for (const row of rows) {
-      const numbers = [row.mlxk, row['mlx-lm'], row.ratio].map((n) => (n === undefined ? '' : significant(n)));
+      const numbers = [row.mlxk, row['mlx-lm'], row.ratio].map((n) =>
+        n === undefined ? '' : significant(n),
+      );
       lines.push(`| ${[row.name, row.unit, ...numbers].join(' | ')} |`);
     }
   }

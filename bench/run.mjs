@@ -24,8 +24,14 @@ async function main(names) {
   await requireSameMlx(peer);
   const machine = describeMachine();
   const versions = await describeVersions(peer);
-  console.log(`${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}`);
-  console.log(Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', '));
+  console.log(
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}`,
+  );
+  console.log(
+    Object.entries(versions)
+      .map(([name, version]) => `${name} ${version}`)
+      .join(', '),
+  );
 
   for (const name of names.length > 0 ? names : known) {
     const { measure } = await import(new URL(`${name}.mjs`, folder).href);

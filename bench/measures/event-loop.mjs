@@ -32,9 +32,17 @@ export async function measure() {
     for (const [what, delays] of Object.entries(samples)) {
       for (const part of ['p50', 'p99', 'max']) {
         const values = delays.map((delay) => delay[part]);
-        rows.push({ name: `${name}, ${what}: ${part}`, unit: 'ms', mlxk: median(values), samples: values });
+        rows.push({
+          name: `${name}, ${what}: ${part}`,
+          unit: 'ms',
+          mlxk: median(values),
+          samples: values,
+        });
       }
     }
   }
-  return { conditions: `timer of 1 ms, ${RUNS} runs of ${SECONDS} s, pieces read as they come`, rows };
+  return {
+    conditions: `timer of 1 ms, ${RUNS} runs of ${SECONDS} s, pieces read as they come`,
+    rows,
+  };
 }

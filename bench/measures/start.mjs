@@ -18,17 +18,27 @@ export async function measure({ generate }) {
   const rows = [];
   for (const { name, folder } of builtin()) {
     const sides = {
-      mlxk: () => firstOutputMs(process.execPath, [command, 'run', folder, PROMPT, '--max-tokens', '32'], /./),
+      mlxk: () =>
+        firstOutputMs(
+          process.execPath,
+          [command, 'run', folder, PROMPT, '--max-tokens', '32'],
+          /./,
+        ),
       // mlx_lm.generate prints a ruler before the answer; the answer begins on the next line.
       mlxLm: () =>
-        firstOutputMs(generate, ['--model', folder, '--prompt', PROMPT, '--max-tokens', '32'], /=\n./),
+        firstOutputMs(
+          generate,
+          ['--model', folder, '--prompt', PROMPT, '--max-tokens', '32'],
+          /=\n./,
+        ),
     };
     await sides.mlxk();
     await sides.mlxLm();
     const pairs = [];
     for (let i = 0; i < PAIRS; i++) {
       const pair = {};
-      for (const side of i % 2 === 0 ? ['mlxk', 'mlxLm'] : ['mlxLm', 'mlxk']) pair[side] = await sides[side]();
+      for (const side of i % 2 === 0 ? ['mlxk', 'mlxLm'] : ['mlxLm', 'mlxk'])
+        pair[side] = await sides[side]();
       pairs.push(pair);
     }
     rows.push(compare(`${name}: start to first token`, 'ms', 'lower', pairs));
@@ -49,6 +59,7 @@ async function firstOutputMs(file, args, pattern) {
   });
   child.stderr.setEncoding('utf8').on('data', (text) => (errors += text));
   const [code] = await once(child, 'close');
-  if (code !== 0 || ms === undefined) throw new Error(`${args[0]} ended with ${code}: ${errors.slice(-500)}`);
+  if (code !== 0 || ms === undefined)
+    throw new Error(`${args[0]} ended with ${code}: ${errors.slice(-500)}`);
   return ms;
 }

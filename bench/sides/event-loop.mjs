@@ -25,4 +25,10 @@ if (what === 'idle') {
 delay.disable();
 const ms = (nanoseconds) => nanoseconds / 1e6;
 await model.dispose();
-console.log(JSON.stringify({ p50: ms(delay.percentile(50)), p99: ms(delay.percentile(99)), max: ms(delay.max) }));
+console.log(
+  JSON.stringify({
+    p50: ms(delay.percentile(50)),
+    p99: ms(delay.percentile(99)),
+    max: ms(delay.max),
+  }),
+);

@@ -60,7 +60,11 @@ async function answer(model: Model, prompt: number[], maxTokens: number): Promis
   return { tokens: result.tokens, logprobs: result.logprobs!.map(({ logprob }) => logprob) };
 }
 
-function expectScores(actual: Float32Array, expected: ArrayLike<number>, tolerance: Tolerance): void {
+function expectScores(
+  actual: Float32Array,
+  expected: ArrayLike<number>,
+  tolerance: Tolerance,
+): void {
   expect(actual).toHaveLength(expected.length);
   expect(actual.every(Number.isFinite)).toBe(true);
   const distance = largest(actual.map((score, i) => score - expected[i]!));
@@ -83,7 +87,11 @@ function expectGreedy(actual: Answer, run: GoldenRun, tolerance: Tolerance): voi
 function expectSame(actual: Answer, expected: Answer, tolerance: Tolerance): void {
   const parting = actual.tokens.findIndex((token, step) => token !== expected.tokens[step]);
   const compared = parting === -1 ? expected.tokens.length : parting + 1;
-  expectLogprobs(actual.logprobs.slice(0, compared), expected.logprobs.slice(0, compared), tolerance);
+  expectLogprobs(
+    actual.logprobs.slice(0, compared),
+    expected.logprobs.slice(0, compared),
+    tolerance,
+  );
 }
 
 function expectLogprobs(actual: number[], expected: number[], tolerance: Tolerance): void {
@@ -150,7 +158,11 @@ function describeSupported({ folder, golden }: GoldenCase): void {
   });
 
   it('reads a prompt in chunks as in one piece', async () => {
-    expectScores(await stepping.logits(longest.prompt), await model.logits(longest.prompt), tolerance);
+    expectScores(
+      await stepping.logits(longest.prompt),
+      await model.logits(longest.prompt),
+      tolerance,
+    );
     const whole = await answer(model, longest.prompt, longest.greedy.length);
     const chunked = await answer(stepping, longest.prompt, longest.greedy.length);
     expectSame(chunked, whole, tolerance);

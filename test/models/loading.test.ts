@@ -11,7 +11,13 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { load, MlxkError } from '../../lib/index.js';
 import { writeBadModels } from '../helpers/bad-safetensors.js';
 import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
-import { alteredModel, type Changes, type Config, type Tensors, tensorNamed } from './altered-model.js';
+import {
+  alteredModel,
+  type Changes,
+  type Config,
+  type Tensors,
+  tensorNamed,
+} from './altered-model.js';
 import { ownGoldens } from './golden-cases.js';
 
 const dense = path.join(ownGoldens, 'llama');
@@ -56,7 +62,10 @@ function refuses(cases: Refused[]): void {
   for (const { name, from = dense, code = 'validation_error', reason, says, ...changes } of cases) {
     it(name, async () => {
       const error = await refusal(alteredModel(from, changes));
-      expect({ code: error.code, reason: error.reason, message: error.message }).toMatchObject({ code, reason });
+      expect({ code: error.code, reason: error.reason, message: error.message }).toMatchObject({
+        code,
+        reason,
+      });
       for (const part of says) expect(error.message).toMatch(part);
     });
   }
@@ -75,7 +84,8 @@ describe('weights that do not fit the config', () => {
     },
     {
       name: 'refuses a tensor that nothing uses',
-      tensors: (tensors) => tensors.set('model.layers.0.self_attn.sinks', tensorNamed(tensors, NORM)),
+      tensors: (tensors) =>
+        tensors.set('model.layers.0.self_attn.sinks', tensorNamed(tensors, NORM)),
       reason: 'tensor_unexpected',
       says: ['model.layers.0.self_attn.sinks'],
     },
@@ -176,7 +186,8 @@ describe('wrong quantization', () => {
     {
       name: 'refuses a dense layer that the config calls quantized',
       from: mixed,
-      config: (config) => (quantization(config)['model.layers.1.mlp.gate_proj'] = { group_size: 32, bits: 4 }),
+      config: (config) =>
+        (quantization(config)['model.layers.1.mlp.gate_proj'] = { group_size: 32, bits: 4 }),
       reason: 'tensor_shape',
       says: ['model.layers.1.mlp.gate_proj.weight'],
     },
@@ -203,7 +214,8 @@ describe('wrong quantization', () => {
     },
     {
       name: 'refuses a method of another toolkit by name',
-      config: (config) => (config['quantization_config'] = { quant_method: 'awq', bits: 4, group_size: 64 }),
+      config: (config) =>
+        (config['quantization_config'] = { quant_method: 'awq', bits: 4, group_size: 64 }),
       reason: 'quantization_unsupported',
       says: ['awq'],
     },
@@ -257,17 +269,27 @@ describe('a config that lies', () => {
     lie('sliding_window', undefined, 'config_missing_field', sliding),
     lie('sliding_window', 0, 'config_invalid', sliding),
     lie('rope_scaling', 'linear'),
-    { ...lie('rope_scaling', { rope_type: 'spiral' }), says: ['rope_scaling.rope_type', 'spiral', 'llama3'] },
-    { ...lie('rope_scaling', { type: 'linear' }, 'config_missing_field'), says: ['rope_scaling.factor'] },
+    {
+      ...lie('rope_scaling', { rope_type: 'spiral' }),
+      says: ['rope_scaling.rope_type', 'spiral', 'llama3'],
+    },
+    {
+      ...lie('rope_scaling', { type: 'linear' }, 'config_missing_field'),
+      says: ['rope_scaling.factor'],
+    },
     { ...lie('rope_scaling', { type: 'linear', factor: 0 }), says: ['rope_scaling.factor'] },
     { ...lie('rope_scaling', { type: 'yarn', factor: -2 }), says: ['rope_scaling.factor'] },
   ]);
 
   it('refuses heads so many that the work would never end, before it begins', async () => {
     const folder = alteredModel(dense, {
-      config: (config) => Object.assign(config, { num_attention_heads: 65_536, head_dim: 1_048_576 }),
+      config: (config) =>
+        Object.assign(config, { num_attention_heads: 65_536, head_dim: 1_048_576 }),
     });
-    expect(await refusal(folder)).toMatchObject({ code: 'validation_error', reason: 'config_invalid' });
+    expect(await refusal(folder)).toMatchObject({
+      code: 'validation_error',
+      reason: 'config_invalid',
+    });
   });
 
   it('refuses a config that is no object, and one that is no JSON', async () => {
@@ -281,9 +303,15 @@ describe('a config that lies', () => {
   it('refuses a folder without config.json or without weights', async () => {
     const bare = alteredModel(dense, {});
     rmSync(path.join(bare, 'model.safetensors'));
-    expect(await refusal(bare)).toMatchObject({ code: 'validation_error', reason: 'weights_missing' });
+    expect(await refusal(bare)).toMatchObject({
+      code: 'validation_error',
+      reason: 'weights_missing',
+    });
     rmSync(path.join(bare, 'config.json'));
-    expect(await refusal(bare)).toMatchObject({ code: 'validation_error', reason: 'config_missing' });
+    expect(await refusal(bare)).toMatchObject({
+      code: 'validation_error',
+      reason: 'config_missing',
+    });
   });
 });
 
@@ -332,7 +360,11 @@ describe('weights that are no numbers', () => {
       () => 'it answered',
       (error: unknown) => error,
     );
-    expect(failure).toMatchObject({ name: 'MlxkError', code: 'internal_error', reason: 'non_finite_scores' });
+    expect(failure).toMatchObject({
+      name: 'MlxkError',
+      code: 'internal_error',
+      reason: 'non_finite_scores',
+    });
     expect((failure as Error).message).toMatch(/position 3/);
     await model.dispose();
   });
