@@ -59,7 +59,7 @@ describe('the chat template of a folder', () => {
   });
 
   it('is refused with its file when it is not JSON or not UTF-8', async () => {
-    put('chat_template.json', '<html>');
+    put('chat_template.json', 'none');
     await expect(templates()).rejects.toThrow(/chat_template\.json is not JSON/);
     writeFileSync(path.join(folder, 'chat_template.jinja'), Buffer.from([0xff, 0xfe]));
     await expect(templates()).rejects.toThrow(/chat_template\.jinja is not UTF-8/);
