@@ -4,7 +4,17 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['build/', 'dist/', 'prebuilds/', 'coverage/', 'native/', 'test/goldens/'] },
+  {
+    ignores: [
+      '**/.venv/',
+      'build/',
+      'dist/',
+      'prebuilds/',
+      'coverage/',
+      'native/',
+      'test/goldens/',
+    ],
+  },
   js.configs.recommended,
   {
     files: ['**/*.ts'],
@@ -42,6 +52,10 @@ export default tseslint.config(
         console: 'readonly',
         URL: 'readonly',
       },
+    },
+    rules: {
+      // Naming a property is how the rest is had without it.
+      'no-unused-vars': ['error', { ignoreRestSiblings: true }],
     },
   },
 );
