@@ -10,7 +10,12 @@ import { build, cmakeFolder } from './build/paths.mjs';
 
 const report = path.join(build, 'reports', 'ctest.xml');
 
-await compile(['mlxk_tests'], (text) => process.stderr.write(`${text}\n`));
+try {
+  await compile(['mlxk_tests'], (text) => process.stderr.write(`${text}\n`));
+} catch (error) {
+  process.stderr.write(`${/** @type {Error} */ (error).message}\n`);
+  process.exit(1);
+}
 rmSync(report, { force: true });
 mkdirSync(path.dirname(report), { recursive: true });
 spawnSync('ctest', ['--test-dir', cmakeFolder, '--output-on-failure', '--output-junit', report], {
