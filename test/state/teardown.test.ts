@@ -95,6 +95,36 @@ describe('a process', () => {
   });
 });
 
+describe('workers that are ended at any moment', () => {
+  it.each([
+    ['of a generation', 'await model.generate({ tokens: [1, 2, 3] }, { maxTokens: 2 });'],
+    ['of a load', `await (await load(${FOLDER})).dispose();`],
+    ['of a computation of scores', 'await model.logits([1, 2, 3]);'],
+  ])('%s leave the process well', async (_, body) => {
+    const source = `import(${JSON.stringify(builtPackage)}).then(async ({ load }) => {
+      const { parentPort } = await import('node:worker_threads');
+      const model = await load(${FOLDER});
+      for (;;) {
+        parentPort.postMessage('here');
+        ${body}
+      }
+    });`;
+    const ended = await runScript(`
+      import { Worker } from 'node:worker_threads';
+      for (let messages = 1; messages <= 20; messages++) {
+        const worker = new Worker(${JSON.stringify(source)}, { eval: true });
+        let left = messages;
+        await new Promise((resolve, reject) => {
+          worker.on('message', () => --left || resolve());
+          worker.once('error', reject);
+        });
+        await worker.terminate();
+      }
+      console.log('well');`);
+    expect(ended).toEqual({ code: 0, signal: null, stdout: 'well\n', stderr: '' });
+  });
+});
+
 describe('two workers', () => {
   it('do not disturb each other when one ends', async () => {
     const source = (body: string): string => `
