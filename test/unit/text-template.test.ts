@@ -120,7 +120,7 @@ describe('the native chat template', () => {
       );
     for (const act of [
       () => make(5 as never),
-      () => make('x', undefined),
+      () => make('x', null as never),
       () => make('x', {} as never),
       () => make('x', { ...LIMITS, fuel: Number.NaN }),
       () => make('x', { ...LIMITS, fuel: -1 }),

@@ -49,7 +49,7 @@ describe('the native tokenizer', () => {
   });
 
   it('encodes off the thread what it encodes on it', async () => {
-    const text = 'word 🙂 <|im_end|> '.repeat(5000);
+    const text = 'word 🙂 <|im_end|> '.repeat(1000);
     const plain = Uint32Array.of(8, 18);
     const all = await Promise.all([
       tokenizer.encodeAsync(text, true, plain),
@@ -131,7 +131,7 @@ describe('the native tokenizer', () => {
       const { parentPort, workerData } = require('node:worker_threads');
       const { Tokenizer } = require(workerData.file);
       const tokenizer = new Tokenizer(workerData.json);
-      for (let i = 0; i < 8; i++) tokenizer.encodeAsync('word '.repeat(400_000), false);
+      for (let i = 0; i < 4; i++) tokenizer.encodeAsync('word '.repeat(50_000), false);
       parentPort.postMessage('busy');`;
     const worker = new Worker(source, {
       eval: true,

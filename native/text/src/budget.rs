@@ -13,7 +13,7 @@ pub const WORK: u64 = 128 << 20;
 /// A value in a list occupies 24 bytes and its visit costs about as much as copying 32.
 const NODE: u64 = 32;
 /// Searching a byte is that much cheaper than making one.
-const SCAN: u64 = 16;
+const SCAN: u64 = 4;
 /// Levels of lists in lists; JSON input has at most 128 and a template adds a few.
 const MAX_DEPTH: usize = 160;
 /// Widest field a format string may ask for.
@@ -44,6 +44,15 @@ impl From<Stop> for Error {
     fn from(stop: Stop) -> Self {
         Self::new(ErrorKind::InvalidOperation, stop.to_string()).with_source(stop)
     }
+}
+
+/// How a walk through a value pays for the text in it; the keys of mappings are read always.
+#[derive(Clone, Copy, PartialEq)]
+enum Texts {
+    /// Shared, not looked at.
+    Free,
+    Read,
+    Copied,
 }
 
 pub struct Budget {
@@ -90,6 +99,16 @@ impl Budget {
         self.spend(bytes as u64)
     }
 
+    /// Bytes that are searched or compared.
+    pub fn read(&mut self, bytes: usize) -> Result<(), Error> {
+        self.spend(1 + bytes as u64 / SCAN)
+    }
+
+    /// Bytes a new string may have.
+    pub fn left(&self) -> usize {
+        usize::try_from(self.work).unwrap_or(usize::MAX)
+    }
+
     pub fn nodes(&mut self, count: usize) -> Result<(), Error> {
         self.spend((count as u64).saturating_mul(NODE))
     }
@@ -106,16 +125,16 @@ impl Budget {
     /// Looking at a value once, for a comparison or a search.
     pub fn scan(&mut self, value: &Value) -> Result<(), Error> {
         match value.as_str() {
-            Some(text) => self.spend(1 + text.len() as u64 / SCAN),
-            None => self.walk(value, MAX_DEPTH, false).map(drop),
+            Some(text) => self.read(text.len()),
+            None => self.walk(value, MAX_DEPTH, Texts::Read).map(drop),
         }
     }
 
     /// Looking at the items of a value, not inside them.
     pub fn touch(&mut self, value: &Value) -> Result<(), Error> {
         match (value.as_str(), value.len()) {
-            (Some(text), _) => self.spend(1 + text.len() as u64 / SCAN),
-            (None, Some(count)) => self.spend(1 + count as u64),
+            (Some(text), _) => self.read(text.len()),
+            (None, Some(count)) => self.spend(1 + count as u64 * 4),
             (None, None) => Ok(()),
         }
     }
@@ -124,7 +143,7 @@ impl Budget {
     pub fn text(&mut self, value: &Value) -> Result<(), Error> {
         match value.as_str() {
             Some(text) => self.make(text.len()),
-            None => self.walk(value, MAX_DEPTH, true).map(drop),
+            None => self.walk(value, MAX_DEPTH, Texts::Copied).map(drop),
         }
     }
 
@@ -132,14 +151,14 @@ impl Budget {
     pub fn made(&mut self, value: &Value) -> Result<(), Error> {
         match value.as_str() {
             Some(text) => self.make(text.len()),
-            None => self.walk(value, MAX_DEPTH, false).map(drop),
+            None => self.walk(value, MAX_DEPTH, Texts::Free).map(drop),
         }
     }
 
     /// What may be kept in a namespace: data only. Kept objects could contain the namespace, and
     /// a value that contains itself ends the process when it is printed or dropped.
     pub fn keep(&mut self, value: &Value) -> Result<(), Error> {
-        if self.walk(value, MAX_DEPTH, false)? {
+        if self.walk(value, MAX_DEPTH, Texts::Free)? {
             return Ok(());
         }
         Err(Error::new(
@@ -149,11 +168,13 @@ impl Budget {
     }
 
     /// Pays for every part of `value`; false when some part is an object of the engine.
-    fn walk(&mut self, value: &Value, depth: usize, text: bool) -> Result<bool, Error> {
+    fn walk(&mut self, value: &Value, depth: usize, texts: Texts) -> Result<bool, Error> {
         self.nodes(1)?;
         if let Some(string) = value.as_str() {
-            if text {
-                self.make(string.len())?;
+            match texts {
+                Texts::Free => {}
+                Texts::Read => self.read(string.len())?,
+                Texts::Copied => self.make(string.len())?,
             }
             return Ok(true);
         }
@@ -172,15 +193,18 @@ impl Budget {
             ObjectRepr::Map => {
                 if let Some(pairs) = object.try_iter_pairs() {
                     for (key, item) in pairs {
-                        data &= self.walk(&key, depth - 1, text)?;
-                        data &= self.walk(&item, depth - 1, text)?;
+                        if let (Texts::Free, Some(key)) = (texts, key.as_str()) {
+                            self.read(key.len())?;
+                        }
+                        data &= self.walk(&key, depth - 1, texts)?;
+                        data &= self.walk(&item, depth - 1, texts)?;
                     }
                 }
             }
             _ => {
                 if let Some(items) = object.try_iter() {
                     for item in items {
-                        data &= self.walk(&item, depth - 1, text)?;
+                        data &= self.walk(&item, depth - 1, texts)?;
                     }
                 }
             }
@@ -190,7 +214,7 @@ impl Budget {
 
     /// Refuses a format string with a field wider than any text needs.
     pub fn check_widths(&mut self, format: &str) -> Result<(), Error> {
-        self.spend(1 + format.len() as u64 / SCAN)?;
+        self.read(format.len())?;
         let mut number = 0_u64;
         for byte in format.bytes() {
             number = if byte.is_ascii_digit() {
@@ -220,7 +244,7 @@ impl Budget {
         self.text(value)?;
         let mut out = Limited {
             text: String::new(),
-            left: usize::try_from(self.work).unwrap_or(usize::MAX),
+            left: self.left(),
         };
         if write!(out, "{value}").is_err() {
             return Err(Stop::Budget("a value is too large to print").into());

@@ -124,13 +124,8 @@ fn stmt<'a>(node: &Stmt<'a>, sink: Sink) -> Stmt<'a> {
             };
             Stmt::SetBlock(spanned(node, s.span()))
         }
-        Stmt::AutoEscape(s) => {
-            let node = ast::AutoEscape {
-                enabled: expr(&s.enabled),
-                body: body(&s.body, sink),
-            };
-            Stmt::AutoEscape(spanned(node, s.span()))
-        }
+        // Escaping would let text grow behind the account, and a prompt is not HTML.
+        Stmt::AutoEscape(s) => refused("autoescape", s.span()),
         Stmt::FilterBlock(s) => {
             let node = ast::FilterBlock {
                 filter: expr(&s.filter),
@@ -219,18 +214,30 @@ fn args<'a>(nodes: &[ast::CallArg<'a>]) -> Vec<ast::CallArg<'a>> {
         .map(|arg| match arg {
             Pos(e) => Pos(expr(e)),
             Kwarg(name, e) => Kwarg(name, expr(e)),
-            PosSplat(e) => PosSplat(through("$iterate", expr(e), Vec::new())),
-            KwargSplat(e) => KwargSplat(through("$iterate", expr(e), Vec::new())),
+            PosSplat(e) => PosSplat(through("$splat", expr(e), Vec::new())),
+            KwargSplat(e) => KwargSplat(through("$splat", expr(e), Vec::new())),
         })
         .collect()
 }
 
 fn call<'a>(node: &ast::Call<'a>) -> ast::Call<'a> {
-    ast::Call {
-        // The engine recognizes `name(...)` and `value.method(...)` by their shape.
-        expr: expr(&node.expr),
-        args: args(&node.args),
+    let mut args = args(&node.args);
+    // `loop.changed` compares with what it was given before.
+    if matches!(&node.expr, Expr::GetAttr(e) if e.name == "changed") {
+        args = args
+            .into_iter()
+            .map(|arg| match arg {
+                ast::CallArg::Pos(e) => ast::CallArg::Pos(through("$scan", e, Vec::new())),
+                ast::CallArg::PosSplat(e) => {
+                    ast::CallArg::PosSplat(through("$scan", e, Vec::new()))
+                }
+                other => other,
+            })
+            .collect();
     }
+    // The engine recognizes `name(...)` and `value.method(...)` by their shape.
+    let expr = expr(&node.expr);
+    ast::Call { expr, args }
 }
 
 fn expr<'a>(node: &Expr<'a>) -> Expr<'a> {
@@ -302,7 +309,11 @@ fn expr<'a>(node: &Expr<'a>) -> Expr<'a> {
                 } else {
                     through("$touch", container, Vec::new())
                 },
-                subscript_expr: expr(&e.subscript_expr),
+                subscript_expr: if is_const(&e.subscript_expr) {
+                    expr(&e.subscript_expr)
+                } else {
+                    through("$touch", expr(&e.subscript_expr), Vec::new())
+                },
             };
             Expr::GetItem(spanned(node, e.span()))
         }

@@ -8,6 +8,7 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde_json::Value as Json;
 
+use crate::budget::Stop;
 use crate::marks::is_mark;
 
 pub fn to_value(json: Json) -> Value {
@@ -37,6 +38,8 @@ pub struct Style {
     pub item_separator: String,
     pub key_separator: String,
     pub sort_keys: bool,
+    /// Bytes the text may have.
+    pub max_bytes: usize,
 }
 
 pub fn dumps(value: &Value, style: &Style) -> Result<String, Error> {
@@ -46,6 +49,9 @@ pub fn dumps(value: &Value, style: &Style) -> Result<String, Error> {
 }
 
 fn write_value(out: &mut String, value: &Value, style: &Style, level: usize) -> Result<(), Error> {
+    if out.len() > style.max_bytes {
+        return Err(Stop::Budget("tojson writes too much").into());
+    }
     if let Some(text) = value.as_str() {
         write_string(out, text, style.ensure_ascii);
         return Ok(());

@@ -45,8 +45,8 @@ fn install_guards(env: &mut Environment<'_>) {
         Ok::<_, Error>(value)
     });
     env.add_filter("$touch", |state: &mut State<'_, '_>, value: Value| {
-        if value.as_str().is_some() {
-            Budget::of(state).touch(&value)?;
+        if let Some(text) = value.as_str() {
+            Budget::of(state).read(text.len())?;
         }
         Ok::<_, Error>(value)
     });
@@ -55,6 +55,10 @@ fn install_guards(env: &mut Environment<'_>) {
         if let Some(text) = value.as_str() {
             Budget::of(state).nodes(text.len())?;
         }
+        Ok::<_, Error>(value)
+    });
+    env.add_filter("$splat", |state: &mut State<'_, '_>, value: Value| {
+        Budget::of(state).nodes(value.len().unwrap_or(0))?;
         Ok::<_, Error>(value)
     });
     env.add_filter("$scan", |state: &mut State<'_, '_>, value: Value| {
@@ -234,6 +238,10 @@ enum Cost {
     Compare,
     /// Prints its arguments.
     Text,
+    /// Prints each character as up to six.
+    Escape,
+    /// Looks up each character in its argument.
+    Trim,
     /// Makes more than it is given, by its arguments.
     Replace,
     Indent,
@@ -257,13 +265,13 @@ fn install_filters(env: &mut Environment<'_>) {
         "batch" filters::batch, Groups;
         "bool" filters::bool, Pick;
         "capitalize" filters::capitalize, Linear;
-        "chain" filters::chain, Linear;
+        "chain" filters::chain, Compare;
         "count" filters::length, Pick;
         "d" filters::default, Pick;
         "default" filters::default, Pick;
         "dictsort" filters::dictsort, Compare;
-        "e" filters::escape, Text;
-        "escape" filters::escape, Text;
+        "e" filters::escape, Escape;
+        "escape" filters::escape, Escape;
         "first" filters::first, Pick;
         "float" filters::float, Pick;
         "format" filters::format, Format;
@@ -280,7 +288,6 @@ fn install_filters(env: &mut Environment<'_>) {
         "map" filters::map, Linear;
         "max" filters::max, Compare;
         "min" filters::min, Compare;
-        "pprint" filters::pprint, Text;
         "reject" filters::reject, Linear;
         "rejectattr" filters::rejectattr, Linear;
         "replace" filters::replace, Replace;
@@ -295,7 +302,7 @@ fn install_filters(env: &mut Environment<'_>) {
         "string" filters::string, Text;
         "sum" filters::sum, Compare;
         "title" filters::title, Linear;
-        "trim" filters::trim, Linear;
+        "trim" filters::trim, Trim;
         "unique" filters::unique, Compare;
         "upper" filters::upper, Linear;
         "zip" filters::zip, Linear;
@@ -304,43 +311,23 @@ fn install_filters(env: &mut Environment<'_>) {
 }
 
 fn filter(state: &mut State<'_, '_>, name: &str, cost: Cost, args: &[Value]) -> Outcome {
+    let budget = Budget::of(state);
     for arg in args {
-        let budget = Budget::of(state);
         match cost {
-            Cost::Pick | Cost::Linear | Cost::Replace | Cost::Indent | Cost::Groups => {
-                budget.touch(arg)?;
-            }
+            Cost::Pick
+            | Cost::Linear
+            | Cost::Trim
+            | Cost::Replace
+            | Cost::Indent
+            | Cost::Groups => budget.touch(arg)?,
             // Sixteen comparisons an item sort 65,000 of them.
             Cost::Compare => (0..16).try_for_each(|_| budget.scan(arg))?,
             Cost::Text | Cost::Format => budget.text(arg)?,
+            Cost::Escape => (0..6).try_for_each(|_| budget.text(arg))?,
         }
     }
-    match (cost, args) {
-        (Cost::Replace, [text, from, to, ..]) => {
-            let budget = Budget::of(state);
-            let text = budget.string_of(text)?;
-            replace_cost(budget, &text, from.as_str(), to)?;
-        }
-        (Cost::Text, [items, separator, ..]) => {
-            let bytes = separator.as_str().map_or(0, str::len);
-            let count = items.len().unwrap_or(0);
-            Budget::of(state).make(bytes.saturating_mul(count))?;
-        }
-        (Cost::Indent, [text, width, ..]) => indent_cost(state, text, width)?,
-        (Cost::Groups, [_, count, ..]) => {
-            let count = i64::try_from(count.clone()).unwrap_or(0);
-            if count > MAX_RANGE {
-                return Err(Stop::Budget("batch or slice asks for too many items").into());
-            }
-            // One list a group, and the last one may be filled up to `count`.
-            Budget::of(state).nodes(usize::try_from(count).unwrap_or(0))?;
-        }
-        (Cost::Format, [format, ..]) => {
-            if let Some(format) = format.as_str() {
-                Budget::of(state).check_widths(format)?;
-            }
-        }
-        _ => {}
+    if let [first, options @ ..] = args {
+        extra_cost(budget, cost, first, &flattened(options))?;
     }
     let made = state.apply_filter(name, args)?;
     if cost == Cost::Pick {
@@ -349,6 +336,70 @@ fn filter(state: &mut State<'_, '_>, name: &str, cost: Cost, args: &[Value]) -> 
     let made = eager(state, made)?;
     Budget::of(state).made(&made)?;
     Ok(made)
+}
+
+/// What the arguments of a filter multiply.
+fn extra_cost(
+    budget: &mut Budget,
+    cost: Cost,
+    first: &Value,
+    options: &[Value],
+) -> Result<(), Error> {
+    let longest = options
+        .iter()
+        .filter_map(|v| v.as_str().map(str::len))
+        .max()
+        .unwrap_or(0);
+    let largest = options
+        .iter()
+        .filter_map(|v| i64::try_from(v.clone()).ok())
+        .max()
+        .unwrap_or(0);
+    let largest = usize::try_from(largest.max(0)).unwrap_or(usize::MAX);
+    match cost {
+        Cost::Replace => {
+            let text = budget.string_of(first)?;
+            match options {
+                [from, to, ..] => replace_cost(budget, &text, from.as_str(), to),
+                _ => Ok(()),
+            }
+        }
+        Cost::Text => budget.make(longest.saturating_mul(first.len().unwrap_or(0))),
+        Cost::Trim => trim_cost(budget, first.as_str(), longest),
+        Cost::Indent => {
+            let lines = first.as_str().map_or(0, |text| text.lines().count());
+            budget.make(lines.saturating_add(1).saturating_mul(largest.max(longest)))
+        }
+        Cost::Groups => {
+            if largest as u64 > MAX_RANGE as u64 {
+                return Err(Stop::Budget("batch or slice asks for too many items").into());
+            }
+            // One list a group, and the last one may be filled up.
+            budget.nodes(largest)
+        }
+        Cost::Format => match first.as_str() {
+            Some(format) => budget.check_widths(format),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Arguments with those given by name among them.
+fn flattened(args: &[Value]) -> Vec<Value> {
+    let mut all = Vec::with_capacity(args.len());
+    for arg in args {
+        match arg.as_object().filter(|_| arg.kind() == ValueKind::Map) {
+            Some(map) => all.extend(map.try_iter_pairs().into_iter().flatten().map(|p| p.1)),
+            None => all.push(arg.clone()),
+        }
+    }
+    all
+}
+
+fn trim_cost(budget: &mut Budget, text: Option<&str>, characters: usize) -> Result<(), Error> {
+    let length = text.map_or(0, str::len);
+    budget.read(length.saturating_mul(characters.max(1)))
 }
 
 fn replace_cost(
@@ -365,15 +416,6 @@ fn replace_cost(
         text.matches(from).count()
     };
     budget.make(text.len().saturating_add(times.saturating_mul(grown)))
-}
-
-fn indent_cost(state: &mut State<'_, '_>, text: &Value, width: &Value) -> Result<(), Error> {
-    let lines = text.as_str().map_or(0, |s| s.lines().count());
-    let width = match width.as_str() {
-        Some(prefix) => prefix.len(),
-        None => width.as_usize().unwrap_or(0),
-    };
-    Budget::of(state).make(lines.saturating_add(1).saturating_mul(width))
 }
 
 /// `tojson` of transformers: `json.dumps` with `ensure_ascii=False`.
@@ -420,15 +462,11 @@ fn tojson(state: &mut State<'_, '_>, value: Value, options: Kwargs) -> Outcome {
         item_separator: separators.0,
         key_separator: separators.1,
         sort_keys: flag("sort_keys")?,
+        max_bytes: Budget::of(state).left(),
     };
     options.assert_all_used()?;
     let budget = Budget::of(state);
     budget.text(&value)?;
-    // Every part can stand on its own line, indented by at most its depth.
-    let parts = style.item_separator.len() + style.key_separator.len() + indent.unwrap_or(0) * 8;
-    for _ in 0..parts / 32 {
-        budget.scan(&value)?;
-    }
     let text = dumps(&value, &style)?;
     budget.make(text.len())?;
     Ok(Value::from(text))
@@ -441,7 +479,7 @@ fn bad_argument(filter: &str, name: &str, value: &Value) -> Error {
     )
 }
 
-/// Tests that compare; the others look at one value and cost nothing.
+/// Tests that read their values; the others look at a type or a number and cost nothing.
 fn install_tests(env: &mut Environment<'_>) {
     macro_rules! add {
         ($($function:path: $($name:literal)*;)*) => {$($(
@@ -460,6 +498,10 @@ fn install_tests(env: &mut Environment<'_>) {
         tests::is_gt: "gt" "greaterthan" ">";
         tests::is_ge: "ge" ">=";
         tests::is_in: "in";
+        tests::is_lower: "lower";
+        tests::is_upper: "upper";
+        tests::is_startingwith: "startingwith";
+        tests::is_endingwith: "endingwith";
     }
 }
 
@@ -526,9 +568,13 @@ fn range(state: &mut State<'_, '_>, first: i64, second: Option<i64>, step: Optio
 /// Methods of Python's `str`, `dict` and `list`.
 fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Outcome {
     let budget = Budget::of(state);
-    budget.touch(value)?;
+    match value.len().filter(|_| is_container(value)) {
+        Some(_) if name == "get" => {}
+        Some(count) => budget.nodes(count)?,
+        None => budget.touch(value)?,
+    }
     for arg in args {
-        budget.touch(arg)?;
+        budget.scan(arg)?;
     }
     if let Some(text) = value.as_str() {
         match (name, args) {
@@ -547,6 +593,9 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
                     let each = budget.spent() - before;
                     budget.spend(each.saturating_mul(fields as u64))?;
                 }
+            }
+            ("strip" | "lstrip" | "rstrip", [characters]) => {
+                trim_cost(budget, Some(text), characters.as_str().map_or(0, str::len))?;
             }
             ("split" | "splitlines", _) => budget.nodes(text.len() / 8)?,
             ("removeprefix", [prefix]) => {

@@ -4,6 +4,7 @@
 //! Knows nothing of Jinja.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value as Json;
@@ -22,10 +23,10 @@ pub fn is_mark(c: char) -> bool {
     (FIRST..=LAST).contains(&u32::from(c))
 }
 
-pub struct Marks {
-    open: char,
-    close: char,
-    /// Longest guarded spelling in bytes: how far an unpaired mark reaches.
+/// The spellings to guard, prepared for searching; the same for every prompt of a model.
+pub struct Spellings {
+    list: Vec<String>,
+    /// Longest spelling in bytes: how far an unpaired mark reaches.
     longest: usize,
     finder: Option<AhoCorasick>,
     /// Proper beginnings and ends of spellings, two bytes at least.
@@ -37,29 +38,19 @@ pub struct Marks {
 const MAX_GUARDED_BYTES: usize = 1 << 20;
 const MAX_SPELLING_BYTES: usize = 1 << 10;
 
-impl Marks {
-    /// Chooses marks that do not occur in `source` or `context`. Empty spellings are ignored.
-    pub fn new(source: &str, context: &Json, guarded: &[String]) -> Result<Self> {
-        let mut used = HashSet::new();
-        collect_marks(source, &mut used);
-        visit_strings(context, &mut |text| collect_marks(text, &mut used));
-        let mut free = (FIRST..=LAST)
-            .filter_map(char::from_u32)
-            .filter(|c| !used.contains(c));
-        let (Some(open), Some(close)) = (free.next(), free.next()) else {
-            return Err(TextError::invalid(
-                "invalid_text",
-                "the messages use every private-use character that could mark special tokens",
-            ));
-        };
+impl Spellings {
+    /// Empty spellings are ignored. Errors: `invalid_guard`.
+    pub fn new(guarded: &[String]) -> Result<Self> {
         let spellings: Vec<&String> = guarded.iter().filter(|s| !s.is_empty()).collect();
         let longest = spellings.iter().map(|s| s.len()).max().unwrap_or(0);
-        if longest > MAX_SPELLING_BYTES
-            || spellings.iter().map(|s| s.len()).sum::<usize>() > MAX_GUARDED_BYTES
-        {
+        let total: usize = spellings.iter().map(|s| s.len()).sum();
+        if longest > MAX_SPELLING_BYTES || total > MAX_GUARDED_BYTES {
             return Err(TextError::invalid(
                 "invalid_guard",
-                format!("guarded spellings have at most {MAX_SPELLING_BYTES} bytes each and {MAX_GUARDED_BYTES} in all"),
+                format!(
+                    "guarded spellings have at most {MAX_SPELLING_BYTES} bytes each and \
+                     {MAX_GUARDED_BYTES} in all"
+                ),
             ));
         }
         let mut beginnings = HashSet::new();
@@ -80,8 +71,7 @@ impl Marks {
             Some(built.map_err(|e| TextError::invalid("invalid_guard", e.to_string()))?)
         };
         Ok(Self {
-            open,
-            close,
+            list: guarded.to_vec(),
             longest,
             finder,
             beginnings,
@@ -89,9 +79,57 @@ impl Marks {
         })
     }
 
+    /// Whether these were made of `guarded`.
+    pub fn are(&self, guarded: &[String]) -> bool {
+        self.list == guarded
+    }
+
+    /// Bytes at the start that end a spelling, and bytes at the end that begin one; two at least,
+    /// since a single `<` or `>` is everywhere and one more character is needed to forge with it.
+    fn torn(&self, text: &str) -> (usize, usize) {
+        let reach = text.len().min(self.longest);
+        let head = (2..=reach)
+            .rev()
+            .find(|n| text.get(..*n).is_some_and(|head| self.ends.contains(head)));
+        let tail = (2..=reach).rev().find(|n| {
+            text.get(text.len() - n..)
+                .is_some_and(|tail| self.beginnings.contains(tail))
+        });
+        (head.unwrap_or(0), tail.unwrap_or(0))
+    }
+}
+
+pub struct Marks {
+    open: char,
+    close: char,
+    spellings: Arc<Spellings>,
+}
+
+impl Marks {
+    /// Chooses marks that do not occur in `source` or `context`.
+    pub fn new(source: &str, context: &Json, spellings: Arc<Spellings>) -> Result<Self> {
+        let mut used = HashSet::new();
+        collect_marks(source, &mut used);
+        visit_strings(context, &mut |text| collect_marks(text, &mut used));
+        let mut free = (FIRST..=LAST)
+            .filter_map(char::from_u32)
+            .filter(|c| !used.contains(c));
+        let (Some(open), Some(close)) = (free.next(), free.next()) else {
+            return Err(TextError::invalid(
+                "invalid_text",
+                "the messages use every private-use character that could mark special tokens",
+            ));
+        };
+        Ok(Self {
+            open,
+            close,
+            spellings,
+        })
+    }
+
     /// Marks every string, keys included, under the user's parts of the context.
     pub fn mark_context(&self, context: &mut Json) {
-        if self.finder.is_none() {
+        if self.spellings.finder.is_none() {
             return;
         }
         let Json::Object(map) = context else { return };
@@ -127,11 +165,11 @@ impl Marks {
     fn mark(&self, text: &str) -> Option<String> {
         let mut ranges: Vec<(usize, usize)> = Vec::new();
         // A spelling can be put together from the end of one string and the start of the next.
-        let (head, tail) = self.torn(text);
+        let (head, tail) = self.spellings.torn(text);
         if head > 0 {
             ranges.push((0, head));
         }
-        if let Some(finder) = &self.finder {
+        if let Some(finder) = &self.spellings.finder {
             ranges.extend(finder.find_iter(text).map(|m| (m.start(), m.end())));
         }
         if tail > 0 {
@@ -157,24 +195,10 @@ impl Marks {
         Some(out)
     }
 
-    /// Bytes at the start that end a spelling, and bytes at the end that begin one; two at least,
-    /// since a single `<` or `>` is everywhere and one more character is needed to forge with it.
-    fn torn(&self, text: &str) -> (usize, usize) {
-        let reach = text.len().min(self.longest);
-        let head = (2..=reach)
-            .rev()
-            .find(|n| text.get(..*n).is_some_and(|head| self.ends.contains(head)));
-        let tail = (2..=reach).rev().find(|n| {
-            text.get(text.len() - n..)
-                .is_some_and(|tail| self.beginnings.contains(tail))
-        });
-        (head.unwrap_or(0), tail.unwrap_or(0))
-    }
-
     /// Takes the marks out of rendered text. Returns the text and pairs of UTF-16 offsets; a mark
     /// whose partner was cut off by the template still covers the longest spelling.
     pub fn unmark(&self, rendered: &str) -> (String, Vec<u32>) {
-        if self.finder.is_none() {
+        if self.spellings.finder.is_none() {
             return (rendered.to_owned(), Vec::new());
         }
         let mut text = String::with_capacity(rendered.len());
@@ -183,19 +207,19 @@ impl Marks {
         for c in rendered.chars() {
             if c == self.open {
                 if let Some(start) = open.replace(text.len()) {
-                    spans.push((start, text.len().min(start + self.longest)));
+                    spans.push((start, text.len().min(start + self.spellings.longest)));
                 }
             } else if c == self.close {
                 let start = open
                     .take()
-                    .unwrap_or_else(|| text.len().saturating_sub(self.longest));
+                    .unwrap_or_else(|| text.len().saturating_sub(self.spellings.longest));
                 spans.push((start, text.len()));
             } else {
                 text.push(c);
             }
         }
         if let Some(start) = open {
-            spans.push((start, text.len().min(start + self.longest)));
+            spans.push((start, text.len().min(start + self.spellings.longest)));
         }
         let plain = utf16_ranges(&text, spans);
         (text, plain)

@@ -3,7 +3,7 @@
 //! Knows nothing of tokens beyond the spellings it is told to guard.
 
 use std::error::Error as _;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use minijinja::machinery::{self, CodeGenerator, Instructions, Token, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use crate::budget::{Stop, OUTPUT_LIMIT};
 use crate::error::{catch, Result, TextError};
-use crate::marks::Marks;
+use crate::marks::{Marks, Spellings};
 use crate::{guard, json, library};
 
 /// The longest templates in use have 30 KiB.
@@ -51,6 +51,8 @@ pub struct Template {
     source: Box<str>,
     env: Environment<'static>,
     limits: Limits,
+    /// Of the last rendering; preparing some hundred special tokens takes longer than the rest.
+    spellings: Mutex<Option<Arc<Spellings>>>,
 }
 
 impl Template {
@@ -101,6 +103,7 @@ impl Template {
             source,
             env,
             limits,
+            spellings: Mutex::new(None),
         })
     }
 
@@ -135,7 +138,7 @@ impl Template {
         if !context.is_object() {
             return Err(bad("the context must be a JSON object".to_owned()));
         }
-        let marks = Marks::new(&self.source, &context, guarded)?;
+        let marks = Marks::new(&self.source, &context, self.spellings(guarded)?)?;
         marks.mark_context(&mut context);
 
         let mut text = String::new();
@@ -158,6 +161,19 @@ impl Template {
             ));
         }
         Ok(Rendered { text, plain })
+    }
+
+    fn spellings(&self, guarded: &[String]) -> Result<Arc<Spellings>> {
+        let mut last = self
+            .spellings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = last.as_ref().filter(|s| s.are(guarded)) {
+            return Ok(Arc::clone(same));
+        }
+        let made = Arc::new(Spellings::new(guarded)?);
+        *last = Some(Arc::clone(&made));
+        Ok(made)
     }
 }
 

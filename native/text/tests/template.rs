@@ -282,10 +282,11 @@ fn growing_values_stop() {
         "{% set ns.s = ns.s.replace('', 'xx') %}",
         "{% set ns.s = [ns.s, ns.s] | join %}",
         "{% set ns.s = ns.s.join([ns.s, ns.s, ns.s]) %}",
-        "{% set ns.s = (ns.s ~ '\n') | indent(64) | replace(' ', '\n') %}",
+        "{% set ns.s = (ns.s ~ '\n' ~ ns.s) | indent(64, true) %}",
         "{% set ns.s = [ns.s, ns.s] | string %}",
         "{% set ns.s = [ns.s, ns.s] | tojson %}",
-        "{% set ns.s = [ns.s, ns.s] | pprint %}",
+        "{% set ns.s = (ns.s ~ ns.s ~ '<&') | escape %}",
+        "{% set ns.s = (ns.s ~ '\n' ~ ns.s) | indent(width=64, first=true) %}",
         "{% set ns.l = ns.l + ns.l %}",
         "{% set ns.l = ns.l * 2 %}",
         "{% set ns.l = [ns.l, ns.l] %}",
@@ -316,6 +317,11 @@ fn growing_values_stop() {
         "{{ [1] | batch(9223372036854775807, 0) | list }}",
         "{{ [1] | slice(9223372036854775807) | list }}",
         "{{ text | indent(9223372036854775807) }}",
+        "{{ (text ~ '\n' ~ text) | indent(width=9223372036854775807) }}",
+        "{{ [1] | batch(linecount=9223372036854775807, fill_with=0) | list }}",
+        "{{ '%*d' % (1000000000, 1) }}{{ nope() }}",
+        "{{ '{:{w}}'.format('x', w=1000000000) }}{{ nope() }}",
+        "{% autoescape true %}x{% endautoescape %}",
         "{{ [1] | tojson(indent=9223372036854775807) }}",
         "{{ [[1]] | tojson(indent=65) }}",
         "{{ strftime_now('%A' * 1000000) }}",
@@ -326,6 +332,61 @@ fn growing_values_stop() {
             "{source}: {found}"
         );
     }
+}
+
+/// Each step here costs microseconds to milliseconds and is asked for a million times.
+#[test]
+fn slow_steps_add_up() {
+    let text = "{% set s = 'x' * 4000000 %}";
+    let list = "{% set s = range(1000000) %}";
+    for (before, step) in [
+        (text, "'y' in s"),
+        (text, "s.find('y') > 0"),
+        (text, "s.count('y')"),
+        (text, "s.strip(s)"),
+        (text, "s | trim(s)"),
+        (text, "s.startswith((s ~ 'y', s))"),
+        (text, "s is lower"),
+        (text, "s == s ~ ''"),
+        (text, "s[3000000]"),
+        (text, "s[3000000:]"),
+        (text, "s | length"),
+        (text, "{s: 1}"),
+        (text, "{}[s]"),
+        (text, "{}.get(s)"),
+        (text, "s in {'a': 1}"),
+        (text, "[s] == [s ~ '']"),
+        (text, "loop.changed(s ~ '')"),
+        (text, "s.split('y')"),
+        (list, "-1 in s"),
+        (list, "s | sum"),
+        (list, "s | last"),
+        (list, "s[0:5]"),
+        (list, "s == s + []"),
+        (list, "s | map('string') | first"),
+        (list, "loop.cycle(*s)"),
+        (list, "s.count('y')"),
+        (list, "s | unique | list"),
+        (list, "s | groupby | list"),
+        (list, "s | reverse"),
+        (list, "s | min"),
+    ] {
+        let source = format!(
+            "{before}{{% for i in range(1000000) %}}{{% if {step} %}}{{% endif %}}{{% endfor %}}"
+        );
+        let found = reason(&source);
+        assert!(
+            found == "template_budget" || step.contains("groupby"),
+            "{step}: {found}"
+        );
+    }
+    let wide = "{% set ns = namespace(l=[0] * 100000) %}{% for i in range(100) %}{% set ns.l = [ns.l] %}{% endfor %}";
+    assert_eq!(
+        reason(&format!(
+            "{wide}{{{{ ns.l | tojson(indent=64) | length }}}}"
+        )),
+        "template_budget"
+    );
 }
 
 #[test]
