@@ -198,5 +198,5 @@ fn a_hundred_thousand_tokens_cost_no_more_each_than_a_thousand() {
         detokenizer.push(id).unwrap();
     }
     // Quadratic work on as many tokens takes minutes.
-    assert!(started.elapsed().as_secs() < 20);
+    assert!(started.elapsed().as_secs() < 60);
 }

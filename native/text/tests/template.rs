@@ -24,8 +24,8 @@ fn reason(source: &str) -> &'static str {
         .err()
         .unwrap_or_else(|| panic!("no error from {source:.200}"));
     assert_eq!(error.code, "validation_error", "{source:.200}: {error}");
-    // Ten times what an optimized build may take.
-    assert!(took < Duration::from_secs(20), "{took:?} for {source:.200}");
+    // A hundred times what an optimized build takes: the gate may share its machine.
+    assert!(took < Duration::from_secs(60), "{took:?} for {source:.200}");
     error.reason
 }
 
