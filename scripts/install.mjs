@@ -15,7 +15,7 @@ import { addonFile, build } from './build/paths.mjs';
 import { fittingPrebuild, loadFault } from './build/prebuilt.mjs';
 import { Progress } from './build/progress.mjs';
 import { buildText } from './build/text.mjs';
-import { checkTools } from './build/tools.mjs';
+import { checkTools, hasCMake } from './build/tools.mjs';
 import { bringWheels } from './build/wheels.mjs';
 
 const stampFile = path.join(build, 'stamp');
@@ -53,9 +53,8 @@ async function buildFromSource(backend) {
     1,
     `Checking tools for the ${backend} back end`,
     async () => {
-      checkTools(false);
-      const found = await installedMlxC();
-      if (!found) checkTools(true);
+      const found = hasCMake() && (await installedMlxC());
+      checkTools(!found);
       return found;
     },
   );

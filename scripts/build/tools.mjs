@@ -27,7 +27,7 @@ export function checkTools(python) {
     },
     {
       name: 'CMake 3.24 or newer',
-      why: versionFault('cmake', ['--version'], [3, 24]),
+      why: cmakeFault(),
       debian: 'apt-get install cmake',
       macos: 'brew install cmake',
     },
@@ -65,6 +65,11 @@ export function checkTools(python) {
     `mlxk is built from source and needs:\n${lines.join('\n')}\nThen run npm install again.`,
   );
 }
+
+/** Whether CMake can be asked for an installed mlx-c. */
+export const hasCMake = () => cmakeFault() === undefined;
+
+const cmakeFault = () => versionFault('cmake', ['--version'], [3, 24]);
 
 /**
  * What is wrong with a tool, or undefined.
