@@ -2,6 +2,9 @@
 
 #include "layers.h"
 
+#include <cmath>
+#include <numbers>
+
 namespace mlxk {
 namespace {
 
@@ -34,7 +37,27 @@ std::optional<mx::QuantizedShape> quantization_of(const Weights& w, int in) {
   return parameters;
 }
 
-Array silu_times(const Array& gate, const Array& up) { return gate * mx::sigmoid(gate) * up; }
+Array silu_times(const Array& gate, const Array& up) { return mx::swiglu(gate, up); }
+
+Array gelu_times(const Array& gate, const Array& up) {
+  return gate * (mx::erf(gate * (1 / std::numbers::sqrt2_v<float>)) + 1.0f) * 0.5f * up;
+}
+
+// Hendrycks and Gimpel's approximation, arXiv 1606.08415.
+Array gelu_tanh_times(const Array& gate, const Array& up) {
+  const float root = std::sqrt(2 / std::numbers::pi_v<float>);
+  const Array inner = (gate + gate * gate * gate * 0.044715f) * root;
+  return gate * 0.5f * (mx::tanh(inner) + 1.0f) * up;
+}
+
+auto function_of(Activation activation) {
+  switch (activation) {
+    case Activation::gelu: return gelu_times;
+    case Activation::gelu_tanh: return gelu_tanh_times;
+    case Activation::silu: break;
+  }
+  return silu_times;
+}
 
 }  // namespace
 
@@ -61,7 +84,7 @@ Matrix::Matrix(const Weights& w, int out, int in) : quantized_(quantization_of(w
 }
 
 Array Matrix::multiply(const Array& x) const {
-  return quantized_ ? mx::quantized_matmul(x, weight_, scales_, biases_, *quantized_) : mx::matmul(x, transposed_);
+  return quantized_ ? mx::quantized_matmul(x, weight_, scales_, biases_, *quantized_) : mx::linear(x, weight_);
 }
 
 Array Matrix::multiply_add(const Array& x, const Array& c) const {
@@ -82,7 +105,11 @@ Linear::Linear(const Weights& w, int in, int out, bool bias) : matrix_(w, out, i
 
 Array Linear::operator()(const Array& x) const { return bias_ ? matrix_.multiply_add(x, bias_) : matrix_.multiply(x); }
 
-SwiGLU::SwiGLU() : function_(mx::fuse(silu_times)) {}
+RMSNorm::RMSNorm(const Weights& w, int dims, float eps, float offset) : weight_(w.take("weight", {dims})), eps_(eps) {
+  if (offset != 0) weight_ = weight_ + offset;
+}
+
+Gate::Gate(Activation activation) : function_(mx::fuse(function_of(activation))) {}
 
 namespace {
 

@@ -49,10 +49,10 @@ class Embedding {
   Matrix matrix_;
 };
 
-// Tensors: weight.
+// Tensors: weight. Gemma stores the weight less one: `offset` is added to it once, in its own type.
 class RMSNorm {
  public:
-  RMSNorm(const Weights& w, int dims, float eps) : weight_(w.take("weight", {dims})), eps_(eps) {}
+  RMSNorm(const Weights& w, int dims, float eps, float offset = 0);
   Array operator()(const Array& x) const { return mx::rms_norm(x, weight_, eps_); }
 
  private:
@@ -60,10 +60,12 @@ class RMSNorm {
   float eps_;
 };
 
-// silu(gate) * up
-class SwiGLU {
+// activation(gate) * up, as a gated feed-forward multiplies them.
+enum class Activation { silu, gelu, gelu_tanh };
+
+class Gate {
  public:
-  SwiGLU();
+  explicit Gate(Activation activation);
   Array operator()(const Array& gate, const Array& up) const { return function_(gate, up); }
 
  private:

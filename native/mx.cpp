@@ -14,6 +14,7 @@
 #endif
 
 #include "error.h"
+#include "kernels/kernels.h"
 
 // mlx-c includes <complex.h>, whose macro I would break any template parameter of that name.
 #undef I
@@ -54,6 +55,9 @@ void find_metallib() {
 inline void check(int status) {
   if (status != 0) raise();
 }
+
+// What a kernel of ours computes, or an empty array where it has none and MLX's own operation is to be taken.
+inline Array ours(void* handle) { return Array::adopt(handle); }
 
 inline mlx_array raw(const Array& a) { return mlx_array{a.ctx()}; }
 
@@ -352,6 +356,8 @@ Array operator-(const Array& a, const Array& b) { return call(mlx_subtract, raw(
 Array operator*(const Array& a, const Array& b) { return call(mlx_multiply, raw(a), raw(b)); }
 Array operator/(const Array& a, const Array& b) { return call(mlx_divide, raw(a), raw(b)); }
 Array operator-(const Array& a) { return call(mlx_negative, raw(a)); }
+Array operator*(const Array& a, float b) { return a * scalar(b, a.dtype()); }
+Array operator+(const Array& a, float b) { return a + scalar(b, a.dtype()); }
 Array less(const Array& a, const Array& b) { return call(mlx_less, raw(a), raw(b)); }
 Array less_equal(const Array& a, const Array& b) { return call(mlx_less_equal, raw(a), raw(b)); }
 Array greater_equal(const Array& a, const Array& b) { return call(mlx_greater_equal, raw(a), raw(b)); }
@@ -359,8 +365,14 @@ Array logical_and(const Array& a, const Array& b) { return call(mlx_logical_and,
 Array where(const Array& condition, const Array& a, const Array& b) {
   return call(mlx_where, raw(condition), raw(a), raw(b));
 }
+Array clip(const Array& a, float low, float high) {
+  const Array least = scalar(low, a.dtype()), most = scalar(high, a.dtype());
+  return call(mlx_clip, raw(a), raw(least), raw(most));
+}
 Array exp(const Array& a) { return call(mlx_exp, raw(a)); }
 Array sigmoid(const Array& a) { return call(mlx_sigmoid, raw(a)); }
+Array tanh(const Array& a) { return call(mlx_tanh, raw(a)); }
+Array erf(const Array& a) { return call(mlx_erf, raw(a)); }
 Array sum(const Array& a, int axis, bool keepdims) { return call(mlx_sum_axis, raw(a), axis, keepdims); }
 Array max(const Array& a, int axis, bool keepdims) { return call(mlx_max_axis, raw(a), axis, keepdims); }
 Array logsumexp(const Array& a, int axis, bool keepdims) { return call(mlx_logsumexp_axis, raw(a), axis, keepdims); }
@@ -378,6 +390,12 @@ Array addmm(const Array& c, const Array& a, const Array& b) {
 
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        const QuantizedShape& q) {
+  if (q.mode == "affine") {
+    if (Array y = ours(kernels::quantized_linear(x.ctx(), w.ctx(), scales.ctx(), biases.ctx(), q.group_size, q.bits,
+                                                 stream.ctx))) {
+      return y;
+    }
+  }
   return call(mlx_quantized_matmul, raw(x), raw(w), raw(scales), raw(biases), true,
               mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str());
 }
@@ -387,21 +405,43 @@ Array dequantize(const Array& w, const Array& scales, const Array& biases, const
               mlx_optional_int{q.bits, true}, q.mode.c_str(), mlx_array{nullptr}, mlx_optional_dtype{to_c(type), true});
 }
 
+Array linear(const Array& x, const Array& w) {
+  if (Array y = ours(kernels::linear(x.ctx(), w.ctx(), stream.ctx))) return y;
+  return matmul(x, transpose(w));
+}
+
+Array swiglu(const Array& gate, const Array& up) {
+  if (Array y = ours(kernels::swiglu(gate.ctx(), up.ctx(), stream.ctx))) return y;
+  return gate * sigmoid(gate) * up;
+}
+
 Array rms_norm(const Array& x, const Array& weight, float eps) {
+  if (Array y = ours(kernels::rms_norm(x.ctx(), weight.ctx(), eps, stream.ctx))) return y;
   return call(mlx_fast_rms_norm, raw(x), raw(weight), eps);
 }
 
 Array rope(const Array& x, const RopeParameters& p, int offset) {
+  if (Array y = ours(
+          kernels::rope(x.ctx(), p.dims, p.traditional, p.base, p.scale, offset, nullptr, p.freqs.ctx(), stream.ctx))) {
+    return y;
+  }
   return call(mlx_fast_rope, raw(x), p.dims, p.traditional,
               mlx_optional_float{p.base.value_or(0.0f), p.base.has_value()}, p.scale, offset, raw(p.freqs));
 }
 
 Array rope(const Array& x, const RopeParameters& p, const Array& offsets) {
+  if (Array y = ours(kernels::rope(x.ctx(), p.dims, p.traditional, p.base, p.scale, 0, offsets.ctx(), p.freqs.ctx(),
+                                   stream.ctx))) {
+    return y;
+  }
   return call(mlx_fast_rope_dynamic, raw(x), p.dims, p.traditional,
               mlx_optional_float{p.base.value_or(0.0f), p.base.has_value()}, p.scale, raw(offsets), raw(p.freqs));
 }
 
 Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask) {
+  if (mode == Mask::none) {
+    if (Array y = ours(kernels::decode_attention(q.ctx(), k.ctx(), v.ctx(), scale, stream.ctx))) return y;
+  }
   const char* name = mode == Mask::none ? "" : mode == Mask::causal ? "causal" : "array";
   return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask), mlx_array{nullptr},
               false);

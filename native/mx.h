@@ -115,13 +115,18 @@ Array operator-(const Array& a, const Array& b);
 Array operator*(const Array& a, const Array& b);
 Array operator/(const Array& a, const Array& b);
 Array operator-(const Array& a);
+Array operator*(const Array& a, float b);  // b in a's type
+Array operator+(const Array& a, float b);
 Array less(const Array& a, const Array& b);
 Array less_equal(const Array& a, const Array& b);
 Array greater_equal(const Array& a, const Array& b);
 Array logical_and(const Array& a, const Array& b);
 Array where(const Array& condition, const Array& a, const Array& b);
 Array exp(const Array& a);
+Array clip(const Array& a, float low, float high);
 Array sigmoid(const Array& a);
+Array tanh(const Array& a);
+Array erf(const Array& a);
 Array sum(const Array& a, int axis, bool keepdims);
 Array max(const Array& a, int axis, bool keepdims);
 Array logsumexp(const Array& a, int axis, bool keepdims);
@@ -133,6 +138,8 @@ Array sort(const Array& a, int axis);
 // --- matrices ------------------------------------------------------------------------------------------------------
 
 Array matmul(const Array& a, const Array& b);
+// x [.., I] times the transpose of w [O, I].
+Array linear(const Array& x, const Array& w);
 // c + a @ b with one rounding.
 Array addmm(const Array& c, const Array& a, const Array& b);
 
@@ -151,9 +158,10 @@ Array dequantize(const Array& w, const Array& scales, const Array& biases, const
 // --- fused ---------------------------------------------------------------------------------------------------------
 
 Array rms_norm(const Array& x, const Array& weight, float eps);
+Array swiglu(const Array& gate, const Array& up);  // silu(gate) * up
 
 struct RopeParameters {
-  int dims;
+  int dims = 0;
   bool traditional = false;
   std::optional<float> base;  // exactly one of base and freqs
   Array freqs;

@@ -62,6 +62,12 @@ std::vector<float> yarn(const ConfigReader& scaling, int dims, float base) {
 
 }  // namespace
 
+Rope::Rope(int dims, float theta, bool traditional) {
+  parameters_.dims = dims;
+  parameters_.traditional = traditional;
+  parameters_.base = theta;
+}
+
 Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) {
   // Newer checkpoints (transformers 5) nest the base and the scaling under rope_parameters.
   const auto nested = config.maybe("rope_parameters");
@@ -95,6 +101,7 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
 }
 
 Array Rope::operator()(const Array& x, const LayerCache& cache) const {
+  if (parameters_.dims == 0) return x;
   Array scaled = x;
   if (magnitude_ != 1.0f) {
     std::vector<float> factors(static_cast<size_t>(x.dim(-1)), 1.0f);

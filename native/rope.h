@@ -11,6 +11,10 @@ namespace mlxk {
 
 class Rope {
  public:
+  // Rotates nothing.
+  Rope() = default;
+  // The plain rotation with a base of its own.
+  Rope(int dims, float theta, bool traditional = false);
   // Reads rope_theta and the scaling from `config`. `dims` of the head are rotated; `theta` is the architecture's
   // default base. Throws config_invalid for a rope type that is not known.
   Rope(const ConfigReader& config, int dims, float theta, bool traditional = false);
