@@ -1,0 +1,33 @@
+// ERNIE 4.5, dense: decoder. Reference: mlx-lm, models/ernie4_5.py.
+// Against Llama: rotates neighbouring pairs; one flag gives every projection its bias.
+
+#include "decoder.h"
+#include "transformer.h"
+
+namespace mlxk {
+namespace {
+
+struct Config : DecoderConfig {
+  Rope rope;
+
+  explicit Config(const ConfigReader& c)
+      : DecoderConfig(c, false), rope(head_dim, c.positive("rope_theta", 10000.0f), true) {
+    mlp_bias = c.flag("use_bias", false);
+    c.require(head_dim % 2 == 0, "head_dim", "must be even to be rotated");
+  }
+
+  AttentionShape attention(int) const {
+    auto shape = AttentionShape::of(*this);
+    shape.qkv_bias = shape.o_bias = mlp_bias;
+    return shape;
+  }
+  Rope layer_rope(int) const { return rope; }
+};
+
+using Ernie45 = Decoder<Config, PreNormBlock<Config>>;
+
+}  // namespace
+
+MLXK_MODEL(Ernie45, "ernie4_5");
+
+}  // namespace mlxk
