@@ -60,7 +60,7 @@ export class Tokenizer {
   /**
    * The token ids of a text. Spellings of special tokens in it become those tokens.
    *
-   * @throws TypeError for a wrong type, MlxkError `validation_error` / `text_invalid` for a lone surrogate.
+   * @throws TypeError for a wrong type, MlxkError `validation_error` / `invalid_text` for a lone surrogate.
    */
   encode(text: string, options?: EncodeOptions): number[] {
     const { addSpecialTokens = true } = named(options, ['addSpecialTokens']);
@@ -170,7 +170,7 @@ function checkText(name: string, text: unknown): void {
   const at = text.search(/\p{Surrogate}/u);
   if (at < 0) return;
   throw new MlxkError('validation_error', `${name} has half a surrogate pair at offset ${at}`, {
-    reason: 'text_invalid',
+    reason: 'invalid_text',
     detail: { offset: at },
   });
 }

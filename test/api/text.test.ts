@@ -129,9 +129,9 @@ describe('a prompt', () => {
   });
 
   it('with half a surrogate pair is refused', async () => {
-    await expect(model.generate('\ud83d')).rejects.toMatchObject({ reason: 'text_invalid' });
+    await expect(model.generate('\ud83d')).rejects.toMatchObject({ reason: 'invalid_text' });
     await expect(model.generate('\ud83d', { raw: true })).rejects.toMatchObject({
-      reason: 'text_invalid',
+      reason: 'invalid_text',
     });
   });
 });
