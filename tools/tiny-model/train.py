@@ -1,8 +1,8 @@
 """Trains the built-in model on the CPU and writes its float weights.
 
 usage: train.py OUT_DIR [--round N] [--steps N]
-Reads OUT_DIR/tokenizer.json, writes OUT_DIR/weights.npz and OUT_DIR/training.json. Two rounds of
-fresh text; `--round 2` goes on from the weights of the first. Rows of like length share a batch;
+Reads OUT_DIR/tokenizer.json, writes OUT_DIR/weights.npz and OUT_DIR/training.json. Rounds of
+fresh text; `--round N` is one alone, from the weights that OUT_DIR has. Rows of like length share a batch;
 the loss is on the last answer of each dialogue. Matrices inside the layers learn by Muon,
 embeddings and norms by Adam.
 """
@@ -44,7 +44,13 @@ class Round:
     seed: int
 
 
-ROUNDS = [Round(1800, 1.0, 0.45, SEED), Round(1700, 0.7, 0.75, SEED + 10)]
+ROUNDS = [
+    Round(1800, 1.0, 0.45, SEED),
+    Round(200, 0.7, 0.01, SEED + 10),
+    Round(950, 0.7, 0.9, SEED + 20),
+    Round(500, 0.5, 1.0, SEED + 30),
+    Round(500, 0.5, 1.0, SEED + 40),
+]
 
 
 def batches(tokenizer, seed):
@@ -165,13 +171,13 @@ def learn(plan, tokenizer, params, out):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument("--round", type=int, choices=[1, 2], help="only this one")
+    parser.add_argument("--round", type=int, choices=range(1, len(ROUNDS) + 1), help="only this one")
     parser.add_argument("--steps", type=int, help="instead of each round's own, for a trial")
     arguments = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(arguments.out / "tokenizer.json"))
     model.CONFIG["vocab_size"] = tokenizer.get_vocab_size()
     params = model.init(model.CONFIG, SEED)
-    if arguments.round == 2:
+    if (arguments.round or 1) > 1:
         params = {n: jnp.asarray(w) for n, w in np.load(arguments.out / "weights.npz").items()}
     start = time.time()
     for number, plan in enumerate(ROUNDS, 1):

@@ -15,7 +15,7 @@ CAPITAL_TRAIN, CAPITAL_HELD = split(facts.CAPITAL_ASK)
 CITY_TRAIN, CITY_HELD = split(facts.CITY_ASK)
 UNKNOWN_TRAIN, UNKNOWN_HELD = split(unknown.ASK)
 LARGE_TRAIN, LARGE_HELD = split(numbers.TOO_LARGE_ASK)
-MIXTURE = {"help": 40, "talk": 13, "fact": 12, "capital": 5, "arithmetic": 18, "unknown": 12}
+MIXTURE = {"help": 43, "talk": 13, "fact": 12, "capital": 5, "arithmetic": 15, "unknown": 12}
 
 SYSTEM = [
     "You are a helpful assistant.", "You are the help of mlxk.", "Answer briefly.", "Be brief.",

@@ -62,13 +62,13 @@ DO_FRAMES = [
     "need to {@}",
     "want to {@}",
     "let me {@}",
-    "~what would i enter to {@}?",
+    "what would i enter to {@}?",
     "any idea how to {@}?",
-    "~teach me to {@}.",
+    "teach me to {@}.",
     "~how might i {@}?",
     "do you know how i {@}?",
     "what is needed to {@}?",
-    "~i wonder how to {@}.",
+    "i wonder how to {@}.",
     "{quick question|question}: how do i {@}?",
 ]
 
@@ -161,6 +161,23 @@ SYNONYMS = {
 }
 
 
+# Names as careful people spell them.
+SPELLED = {word.lower(): word for word in (
+    "CUDA GPU CPU Python TypeScript JavaScript Node Node.js JSON API HTTP OpenAI Linux Windows macOS Mac MacBook "
+    "Qwen3 Qwen Llama Mistral Gemma DeepSeek Phi GGUF NVIDIA Metal Apple MLX URL ID ESM RAM SSD AI USA UK US "
+    "ChatGPT GPT Claude German French Spanish English Italian Chinese Japanese Russian Earth Mars Jupiter Mercury Everest "
+    "Monday Tuesday Sunday January December February Christmas Shakespeare Hamlet Macbeth Romeo Juliet Eiffel Tower "
+    "Europe America Britain London Paris Berlin Rome Tokyo Madrid Siri Alexa Google Microsoft Einstein Newton Napoleon Mozart "
+    "Netflix Minecraft Bitcoin Obama Lincoln Java SQL HTML CSS Rust Docker Kubernetes Git C++ Titanic Bible Amazon "
+    "SDK REPL HF Ubuntu Debian Intel ARM BF16 FP16 MIT NPM PyTorch ONNX Anna Peter John Maria Sam Tom Lisa Max Emma Paul "
+    "David Sarah Bob Alice Kate Mike Jane Celsius I").split()}
+SPELLED |= {"huggingface": "HuggingFace", "hugging": "Hugging", "face": "Face"}
+
+
+def spelled(text):
+    return re.sub(r"[\w.+]+", lambda word: SPELLED.get(word[0], word[0]), text)
+
+
 def synonyms(text, random):
     """Each replaceable word gives way to another now and then."""
     for word, others in SYNONYMS.items():
@@ -205,6 +222,8 @@ def noise(text, random, hard=True):
         at = random.randrange(len(words))
         words[at] = typo(words[at], random)
         text = " ".join(words)
+    if random.random() < 0.45:
+        text = spelled(text)
     roll = random.random()
     if roll < 0.45:
         text = text[:1].upper() + text[1:]
