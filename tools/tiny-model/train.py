@@ -49,7 +49,6 @@ ROUNDS = [
     Round(200, 0.7, 0.01, SEED + 10),
     Round(950, 0.7, 0.9, SEED + 20),
     Round(500, 0.5, 1.0, SEED + 30),
-    Round(500, 0.5, 1.0, SEED + 40),
 ]
 
 
