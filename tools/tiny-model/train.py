@@ -170,7 +170,9 @@ def learn(plan, tokenizer, params, out):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument("--round", type=int, choices=range(1, len(ROUNDS) + 1), help="only this one")
+    parser.add_argument(
+        "--round", type=int, choices=range(1, len(ROUNDS) + 1), help="only this one"
+    )
     parser.add_argument("--steps", type=int, help="instead of each round's own, for a trial")
     arguments = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(arguments.out / "tokenizer.json"))
