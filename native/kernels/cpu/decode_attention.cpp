@@ -65,7 +65,14 @@ class DecodeAttention final : public CpuPrimitive {
 void* decode_attention(const void* q, const void* k, const void* v, float scale, const void* stream) {
   if (!on_cpu(stream)) return nullptr;
   const array &qs = unwrap(q), &ks = unwrap(k), &vs = unwrap(v);
-  if (!has_kernel(qs) || ks.dtype() != qs.dtype() || vs.dtype() != qs.dtype() || qs.shape(2) != 1) return nullptr;
+  if (!has_kernel(qs) || ks.dtype() != qs.dtype() || vs.dtype() != qs.dtype() || qs.ndim() != 4 || qs.shape(2) != 1)
+    return nullptr;
+  // The stock operation says what is wrong with these.
+  if (ks.ndim() != 4 || vs.ndim() != 4 || qs.size() == 0 || ks.size() == 0) return nullptr;
+  if (ks.shape(0) != qs.shape(0) || ks.shape(3) != qs.shape(3) || qs.shape(1) % ks.shape(1) != 0) return nullptr;
+  for (int axis = 0; axis < 3; ++axis) {
+    if (vs.shape(axis) != ks.shape(axis)) return nullptr;
+  }
   return make<DecodeAttention>({qs.shape(0), qs.shape(1), 1, vs.shape(3)}, qs.dtype(), {qs, ks, vs}, stream, scale);
 }
 

@@ -45,7 +45,8 @@ class DenseLinear final : public CpuPrimitive {
 void* linear(const void* x, const void* w, const void* stream) {
   if (!on_cpu(stream)) return nullptr;
   const array &a = unwrap(x), &b = unwrap(w);
-  if (!has_kernel(a) || b.dtype() != a.dtype() || b.ndim() != 2 || a.size() == 0) return nullptr;
+  if (!has_kernel(a) || b.dtype() != a.dtype() || a.size() == 0) return nullptr;
+  if (b.ndim() != 2 || b.shape(1) != a.shape(-1)) return nullptr;  // the stock operation says what is wrong
   mlx::core::Shape shape = a.shape();
   shape.back() = b.shape(0);
   return make<DenseLinear>(std::move(shape), a.dtype(), {a, b}, stream);

@@ -142,8 +142,10 @@ void* quantized_linear(const void* x, const void* w, const void* scales, const v
     return nullptr;
   const array &a = unwrap(x), &b = unwrap(w), &s = unwrap(scales), &c = unwrap(biases);
   // The stock operation promotes mixed types; only equal ones keep the type of x.
-  if (!has_kernel(a) || s.dtype() != a.dtype() || c.dtype() != s.dtype() || b.ndim() != 2 || a.size() == 0)
-    return nullptr;
+  if (!has_kernel(a) || s.dtype() != a.dtype() || c.dtype() != s.dtype() || a.size() == 0) return nullptr;
+  // The stock operation says what is wrong with these.
+  if (b.dtype() != mlx::core::uint32 || b.ndim() != 2 || b.shape(1) * (32 / bits) != a.shape(-1)) return nullptr;
+  if (s.shape() != mlx::core::Shape{b.shape(0), a.shape(-1) / group_size} || c.shape() != s.shape()) return nullptr;
   mlx::core::Shape shape = a.shape();
   shape.back() = b.shape(0);
   return make<QuantizedLinear>(std::move(shape), a.dtype(), {a, b, s, c}, stream, group_size, bits);

@@ -102,12 +102,15 @@ void* rope(const void* x, int dims, bool traditional, std::optional<float> base,
   if (!has_kernel(a) || a.ndim() < 3 || a.size() == 0 || dims % 2 != 0 || dims > a.shape(-1)) return nullptr;
   std::vector<array> inputs{a};
   if (freqs) {
-    if (unwrap(freqs).dtype() != mlx::core::float32) return nullptr;
-    inputs.push_back(unwrap(freqs));
+    const array& f = unwrap(freqs);
+    if (f.dtype() != mlx::core::float32 || f.ndim() != 1 || f.shape(0) != dims / 2) return nullptr;
+    inputs.push_back(f);
   }
   if (offsets) {
-    if (unwrap(offsets).dtype() != mlx::core::int32) return nullptr;
-    inputs.push_back(unwrap(offsets));
+    const array& o = unwrap(offsets);
+    if (o.dtype() != mlx::core::int32 || o.ndim() > 1) return nullptr;
+    if (o.size() != 1 && o.size() != static_cast<size_t>(a.shape(0))) return nullptr;
+    inputs.push_back(o);
   }
   const Rotation rotation{dims, traditional, base.value_or(1.0f), scale, offset, freqs != nullptr, offsets != nullptr};
   return make<Rope>(a.shape(), a.dtype(), std::move(inputs), stream, rotation);
