@@ -1,7 +1,8 @@
 /**
- * `node bench/builtin/accuracy.mjs [--wrong] [--thinking]`: how often the built-in model is right on questions whose
- * wording its training never saw. Prints a table by category; ends with 1 below the promised 90 %.
- * Knows the public API only; `heldout.json` is made by tools/tiny-model/heldout.py.
+ * `node bench/builtin/accuracy.mjs [SET] [--wrong] [--thinking]`: how often the built-in model is right on the questions
+ * of SET.json, `heldout` unless named. Prints a table by category; ends with 1 below the promised 90 %.
+ * Knows the public API only. `heldout`, made by tools/tiny-model/heldout.py, holds wordings that training never saw;
+ * `fresh` was written by somebody who saw neither the training text nor an answer.
  */
 
 import { readFileSync } from 'node:fs';
@@ -12,10 +13,14 @@ import { load } from 'mlxk';
 const PROMISED = 0.9;
 const AT_ONCE = 16;
 
-const { values: options } = parseArgs({
+const {
+  values: options,
+  positionals: [set = 'heldout'],
+} = parseArgs({
+  allowPositionals: true,
   options: { wrong: { type: 'boolean' }, thinking: { type: 'boolean' } },
 });
-const questions = JSON.parse(readFileSync(new URL('heldout.json', import.meta.url), 'utf8'));
+const questions = JSON.parse(readFileSync(new URL(`${set}.json`, import.meta.url), 'utf8'));
 const templateArgs = options.thinking ? { enable_thinking: true } : {};
 
 const model = await load('builtin');
@@ -44,7 +49,7 @@ for (const { category, question, text, right } of judged) {
 for (const category of new Set(judged.map((one) => one.category))) {
   line(category, judged.filter((one) => one.category === category));
 }
-for (const source of new Set(judged.map((one) => one.source))) {
+for (const source of new Set(judged.map((one) => one.source).filter(Boolean))) {
   line(`written by ${source}`, judged.filter((one) => one.source === source));
 }
 await model.dispose();
