@@ -20,6 +20,7 @@ struct DecoderConfig {
   bool tie_word_embeddings;
   bool mlp_bias = false;
   float norm_offset = 0;  // added to the weight of every norm
+  Activation activation = Activation::silu;
 
   // `tied`: the architecture's default for tie_word_embeddings. num_key_value_heads defaults to num_attention_heads,
   // head_dim to their share of hidden_size.

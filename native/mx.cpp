@@ -180,8 +180,6 @@ const char* type_name(Type type) {
   return "unknown";
 }
 
-size_t type_size(Type type) { return mlx_dtype_size(to_c(type)); }
-
 Device default_device() {
   install_error_handler();
   static const Device device = [] {
@@ -340,7 +338,6 @@ Array concatenate(const std::vector<Array>& parts, int axis) {
 }
 
 Array astype(const Array& a, Type type) { return a.dtype() == type ? a : call(mlx_astype, raw(a), to_c(type)); }
-Array view(const Array& a, Type type) { return call(mlx_view, raw(a), to_c(type)); }
 Array contiguous(const Array& a) { return call(mlx_contiguous, raw(a), false); }
 
 Array take(const Array& a, const Array& indices, int axis) { return call(mlx_take_axis, raw(a), raw(indices), axis); }
@@ -522,7 +519,6 @@ size_t reading(int (*get)(size_t*)) {
 
 size_t active_memory() { return reading(mlx_get_active_memory); }
 size_t peak_memory() { return reading(mlx_get_peak_memory); }
-size_t cache_memory() { return reading(mlx_get_cache_memory); }
 
 void set_memory_limit(size_t bytes) {
   size_t before = 0;

@@ -21,7 +21,6 @@ namespace mlxk::mx {
 enum class Type { boolean, u8, u16, u32, u64, i8, i16, i32, i64, f16, f32, f64, bf16, complex64 };
 
 const char* type_name(Type type);
-size_t type_size(Type type);
 
 enum class Device { cpu, gpu };
 
@@ -99,7 +98,6 @@ std::vector<Array> split(const Array& a, int parts, int axis);
 std::vector<Array> split_at(const Array& a, std::span<const int> indices, int axis);
 Array concatenate(const std::vector<Array>& parts, int axis);
 Array astype(const Array& a, Type type);
-Array view(const Array& a, Type type);
 Array contiguous(const Array& a);
 
 // --- indexing ------------------------------------------------------------------------------------------------------
@@ -195,7 +193,6 @@ void synchronize();
 void clear_cache();
 size_t active_memory();
 size_t peak_memory();
-size_t cache_memory();
 
 // Total bytes MLX may hold before it waits, and of those the ones it may keep for reuse.
 void set_memory_limit(size_t bytes);

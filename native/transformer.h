@@ -78,10 +78,10 @@ template <class Config>
 class PreNormBlock {
  public:
   PreNormBlock(const Config& c, const Weights& w, int layer)
-      : input_layernorm_(w["input_layernorm"], c.hidden_size, c.rms_norm_eps),
+      : input_layernorm_(w["input_layernorm"], c.hidden_size, c.rms_norm_eps, c.norm_offset),
         self_attn_(w["self_attn"], c.attention(layer), c.layer_rope(layer)),
-        post_attention_layernorm_(w["post_attention_layernorm"], c.hidden_size, c.rms_norm_eps),
-        mlp_(w["mlp"], c.hidden_size, c.intermediate_size, c.mlp_bias) {}
+        post_attention_layernorm_(w["post_attention_layernorm"], c.hidden_size, c.rms_norm_eps, c.norm_offset),
+        mlp_(w["mlp"], c.hidden_size, c.intermediate_size, c.mlp_bias, c.activation) {}
 
   Array operator()(const Array& x, const LayerCache& cache) const {
     const Array h = x + self_attn_(input_layernorm_(x), cache);

@@ -16,30 +16,14 @@ struct Config : DecoderConfig {
       : DecoderConfig(c, true), rope(c, head_dim, 10000.0f, c.flag("rope_traditional", false)) {
     tie_word_embeddings = true;
     norm_offset = 1;
-  }
-};
-
-class Block {
- public:
-  Block(const Config& c, const Weights& w, int)
-      : input_layernorm_(w["input_layernorm"], c.hidden_size, c.rms_norm_eps, c.norm_offset),
-        self_attn_(w["self_attn"], AttentionShape::of(c), c.rope),
-        post_attention_layernorm_(w["post_attention_layernorm"], c.hidden_size, c.rms_norm_eps, c.norm_offset),
-        mlp_(w["mlp"], c.hidden_size, c.intermediate_size, false, Activation::gelu) {}
-
-  Array operator()(const Array& x, const LayerCache& cache) const {
-    const Array h = x + self_attn_(input_layernorm_(x), cache);
-    return h + mlp_(post_attention_layernorm_(h));
+    activation = Activation::gelu;
   }
 
- private:
-  RMSNorm input_layernorm_;
-  SelfAttention self_attn_;
-  RMSNorm post_attention_layernorm_;
-  GatedMLP mlp_;
+  AttentionShape attention(int) const { return AttentionShape::of(*this); }
+  Rope layer_rope(int) const { return rope; }
 };
 
-class Gemma final : public Decoder<Config, Block> {
+class Gemma final : public Decoder<Config, PreNormBlock<Config>> {
  public:
   using Decoder::Decoder;
 
