@@ -60,6 +60,22 @@ std::vector<float> yarn(const ConfigReader& scaling, int dims, float base) {
   return lambda;
 }
 
+// LongRoPE (arXiv 2402.13753) as mlx-lm takes it: the factors for long contexts at every length.
+std::vector<float> longrope(const ConfigReader& scaling, int dims, float base) {
+  const std::vector<float> factors = scaling.floats("long_factor");
+  std::vector<float> lambda = wavelengths(dims, base);
+  scaling.require(factors.size() == lambda.size(), "long_factor", "must have one factor for each rotated pair");
+  for (size_t i = 0; i < lambda.size(); ++i) lambda[i] *= factors[i];
+  return lambda;
+}
+
+// What LongRoPE multiplies the rotated part by, from the lengths before and after stretching.
+float longrope_magnitude(const ConfigReader& config) {
+  const float original = config.positive("original_max_position_embeddings", 4096.0f);
+  const float stretch = config.positive("max_position_embeddings", 131072.0f) / original;
+  return stretch <= 1 ? 1.0f : std::sqrt(1 + std::log(stretch) / std::log(original));
+}
+
 }  // namespace
 
 Rope::Rope(int dims, float theta, bool traditional) {
@@ -94,8 +110,12 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
     const float factor = scaling->positive("factor");
     magnitude_ = yarn_magnitude(factor, scaling->number("mscale", 1.0f)) /
                  yarn_magnitude(factor, scaling->number("mscale_all_dim", 0.0f));
+  } else if (type == "longrope" || type == "su") {
+    lambda = longrope(*scaling, dims, base);
+    magnitude_ = longrope_magnitude(config);
   } else {
-    scaling->refuse(type_field, "must be one of default, linear, llama3, mrope, yarn, got " + quoted(type));
+    scaling->refuse(type_field,
+                    "must be one of default, linear, llama3, longrope, mrope, su, yarn, got " + quoted(type));
   }
   if (!lambda.empty()) parameters_.freqs = mx::from_floats(lambda, {static_cast<int>(lambda.size())});
 }

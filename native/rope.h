@@ -24,7 +24,7 @@ class Rope {
 
  private:
   mx::RopeParameters parameters_;
-  float magnitude_ = 1.0f;  // yarn scales what it rotates
+  float magnitude_ = 1.0f;  // yarn and longrope scale what they rotate
 };
 
 }  // namespace mlxk
