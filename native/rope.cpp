@@ -65,13 +65,17 @@ std::vector<float> longrope(const ConfigReader& scaling, int dims, float base) {
   const std::vector<float> factors = scaling.floats("long_factor");
   std::vector<float> lambda = wavelengths(dims, base);
   scaling.require(factors.size() == lambda.size(), "long_factor", "must have one factor for each rotated pair");
-  for (size_t i = 0; i < lambda.size(); ++i) lambda[i] *= factors[i];
+  for (size_t i = 0; i < lambda.size(); ++i) {
+    scaling.require(factors[i] > 0, "long_factor", "must hold positive factors");
+    lambda[i] *= factors[i];
+  }
   return lambda;
 }
 
 // What LongRoPE multiplies the rotated part by, from the lengths before and after stretching.
 float longrope_magnitude(const ConfigReader& config) {
   const float original = config.positive("original_max_position_embeddings", 4096.0f);
+  config.require(original > 1, "original_max_position_embeddings", "must be above 1");
   const float stretch = config.positive("max_position_embeddings", 131072.0f) / original;
   return stretch <= 1 ? 1.0f : std::sqrt(1 + std::log(stretch) / std::log(original));
 }

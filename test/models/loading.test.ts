@@ -26,6 +26,7 @@ const mixed = path.join(ownGoldens, 'llama-mixed-bits');
 const sliding = path.join(ownGoldens, 'llama-sliding');
 const sharded = path.join(ownGoldens, 'llama-sharded');
 const qwen2 = path.join(ownGoldens, 'qwen2');
+const phi3 = path.join(ownGoldens, 'phi3');
 
 const UP = 'model.layers.1.mlp.up_proj.weight';
 const NORM = 'model.layers.0.input_layernorm.weight';
@@ -279,6 +280,16 @@ describe('a config that lies', () => {
     },
     { ...lie('rope_scaling', { type: 'linear', factor: 0 }), says: ['rope_scaling.factor'] },
     { ...lie('rope_scaling', { type: 'yarn', factor: -2 }), says: ['rope_scaling.factor'] },
+    ...[
+      [1, 2],
+      [1, 0, 2],
+      [1, -1, 2],
+    ].map((factors) => ({
+      ...lie('rope_scaling', { type: 'longrope', long_factor: factors }, 'config_invalid', phi3),
+      says: ['rope_scaling.long_factor'],
+    })),
+    lie('original_max_position_embeddings', 1, 'config_invalid', phi3),
+    lie('partial_rotary_factor', 1.5, 'config_invalid', phi3),
   ]);
 
   it('refuses heads so many that the work would never end, before it begins', async () => {
