@@ -28,7 +28,8 @@ enum class Device { cpu, gpu };
 Device default_device();
 std::string mlx_version();
 
-// Claims the calling thread for MLX: its stream, its random state, its error text. One live instance a thread.
+// Claims the calling thread for MLX: its stream, its random state, its error text. One instance in the life of a
+// thread: MLX gives it no second stream.
 class Thread {
  public:
   explicit Thread(Device device);
