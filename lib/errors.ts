@@ -27,6 +27,27 @@ const ERROR_TABLE = {
   internal_error: { httpStatus: 500, exitCode: 1, retryable: false },
   bad_gateway: { httpStatus: 502, exitCode: 1, retryable: true },
   gateway_timeout: { httpStatus: 504, exitCode: 1, retryable: true },
+  // Of the model manager.
+  health_check_failed: { httpStatus: 500, exitCode: 1, retryable: false },
+  show_operation_failed: { httpStatus: 500, exitCode: 1, retryable: false },
+  pull_operation_failed: { httpStatus: 500, exitCode: 1, retryable: false },
+  execution_error: { httpStatus: 500, exitCode: 1, retryable: false },
+  deletion_failed: { httpStatus: 500, exitCode: 1, retryable: false },
+  upload_failed: { httpStatus: 503, exitCode: 1, retryable: true },
+  branch_create_failed: { httpStatus: 500, exitCode: 1, retryable: false },
+  cache_not_found: { httpStatus: 404, exitCode: 1, retryable: false },
+  model_not_cached: { httpStatus: 404, exitCode: 1, retryable: false },
+  snapshots_not_found: { httpStatus: 404, exitCode: 1, retryable: false },
+  hash_not_found: { httpStatus: 404, exitCode: 1, retryable: false },
+  workspace_not_found: { httpStatus: 404, exitCode: 1, retryable: false },
+  repo_not_found: { httpStatus: 404, exitCode: 1, retryable: false },
+  workspace_model: { httpStatus: 400, exitCode: 1, retryable: false },
+  ambiguous_workspace: { httpStatus: 400, exitCode: 1, retryable: false },
+  requires_confirmation: { httpStatus: 409, exitCode: 1, retryable: false },
+  locks_present: { httpStatus: 409, exitCode: 1, retryable: true },
+  permission_denied: { httpStatus: 403, exitCode: 1, retryable: false },
+  auth_error: { httpStatus: 401, exitCode: 1, retryable: false },
+  dependency_missing: { httpStatus: 501, exitCode: 1, retryable: false },
 } as const satisfies Record<string, ErrorRow>;
 
 /** Type of an error in the contract's taxonomy. */

@@ -5,10 +5,13 @@ import { copyFileSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 
+import { updateArchitectures } from './build/architectures.mjs';
 import { build, root } from './build/paths.mjs';
 
 const require = createRequire(import.meta.url);
 const tsc = path.join(path.dirname(require.resolve('typescript/package.json')), 'bin', 'tsc');
+
+updateArchitectures();
 
 // Into a new folder: a source that is gone must not live on in dist/, and who runs dist/ meanwhile finds it whole.
 const fresh = path.join(build, 'dist');

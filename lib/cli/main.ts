@@ -1,28 +1,35 @@
 /**
  * The `mlxk` program: finds its commands, reads the command line, and turns whatever happens into output and an exit
- * code. A command is one file under `commands/`; nothing here names one.
+ * code. A command is one file under `commands/`, called as the command is; nothing here names one.
  */
 
 import { readdirSync } from 'node:fs';
-import os from 'node:os';
+import path from 'node:path';
 
 import { Command, CommanderError } from 'commander';
 
-import { packageVersion } from '../package-info.js';
 import { type CliContext, CommandFailure, type RegisterCommand } from './command.js';
-import { envelope, Output } from './output.js';
+import { Output } from './output.js';
 
-/** Version of the JSON contract that this program's envelopes follow. */
-const JSON_API_VERSION = '0.2.3';
 const USAGE_EXIT_CODE = 2;
 
+/** What the further names of the program put before the words of their command line. */
+const IMPLIED_WORDS: Readonly<Record<string, readonly string[]>> = {
+  'mlxk-json': ['--json'],
+  'mlx-run': ['run'],
+};
+
 /** Runs one command line. Sets `process.exitCode`; never throws. */
-export async function main(argv: readonly string[] = process.argv.slice(2)): Promise<void> {
+export async function main(
+  typed: readonly string[] = process.argv.slice(2),
+  programName = path.basename(process.argv[1] ?? 'mlxk', '.js'),
+): Promise<void> {
   const output = new Output();
   output.endQuietlyOnClosedPipe();
-  const context: CliContext = { output, json: wantsJson(argv) };
+  const argv = commandLine(programName, typed);
+  const context: CliContext = { output, json: wantsJson(argv), programName };
   try {
-    const program = await createProgram(context);
+    const program = await createProgram(argv, context);
     if (argv.every((word) => word === '--json')) {
       process.exitCode = await explainMissingCommand(program, context);
     } else {
@@ -33,27 +40,42 @@ export async function main(argv: readonly string[] = process.argv.slice(2)): Pro
   }
 }
 
-async function createProgram(context: CliContext): Promise<Command> {
-  const program = new Command('mlxk')
+/** The words as if they had been typed to `mlxk`; asking for the version is a command too. */
+function commandLine(programName: string, typed: readonly string[]): string[] {
+  const argv = [...(IMPLIED_WORDS[programName] ?? []), ...typed];
+  const words = argv.findIndex((word) => !word.startsWith('-'));
+  const options = words < 0 ? argv : argv.slice(0, words);
+  const isVersion = (word: string): boolean => word === '--version' || word === '-V';
+  if (!options.some(isVersion)) return argv;
+  return ['version', ...options.filter((word) => !isVersion(word))];
+}
+
+async function createProgram(argv: readonly string[], context: CliContext): Promise<Command> {
+  const program = new Command(context.programName)
     .description('MLX language models on this machine')
-    .version(versionText(context.json), '-V, --version', 'show the version')
+    .option('-V, --version', 'show the version')
     .option('--json', 'print one JSON object')
-    .showHelpAfterError('Run "mlxk --help" or "mlxk <command> --help" for help.')
+    .showHelpAfterError(
+      `Run "${context.programName} --help" or "${context.programName} <command> --help" for help.`,
+    )
+    .enablePositionalOptions()
     .exitOverride();
   if (context.json) program.configureOutput({ writeErr: () => undefined });
-  for (const register of await commands()) register(program, context);
+  for (const file of neededFiles(argv)) {
+    const module = (await import(file.href)) as { register: RegisterCommand };
+    module.register(program, context);
+  }
+  for (const command of program.commands) command.option('--json', 'print one JSON object');
   return program;
 }
 
-async function commands(): Promise<RegisterCommand[]> {
+/** The file of the command that is called, so that no other is read; all of them where that is not certain. */
+function neededFiles(argv: readonly string[]): URL[] {
   const folder = new URL('./commands/', import.meta.url);
   const files = readdirSync(folder).filter((file) => /^[a-z-]+\.js$/.test(file));
-  return await Promise.all(
-    files.sort().map(async (file) => {
-      const module = (await import(new URL(file, folder).href)) as { register: RegisterCommand };
-      return module.register;
-    }),
-  );
+  const called = `${argv.find((word) => !word.startsWith('-')) ?? ''}.js`;
+  const needed = files.includes(called) ? [called] : files.sort();
+  return needed.map((file) => new URL(file, folder));
 }
 
 async function explainMissingCommand(program: Command, context: CliContext): Promise<number> {
@@ -67,12 +89,12 @@ async function explainMissingCommand(program: Command, context: CliContext): Pro
 
 async function report(error: unknown, { output, json }: CliContext): Promise<number> {
   if (error instanceof CommandFailure) {
-    if (json) await output.failure(error.command, error.error);
+    if (json) await output.failure(error.command, error.error, error.data);
     else output.note(`${error.label}: ${error.message}`);
     return error.exitCode;
   }
   if (error instanceof CommanderError) {
-    if (error.exitCode === 0) return 0; // Help or version was shown.
+    if (error.exitCode === 0) return 0; // Help was shown.
     const message = error.message.replace(/^error: /, '');
     if (json) await output.failure(null, { type: 'CommandError', message });
     return USAGE_EXIT_CODE;
@@ -81,17 +103,6 @@ async function report(error: unknown, { output, json }: CliContext): Promise<num
   if (json) await output.failure(null, { type: 'InternalError', message });
   else output.note(`Error: ${message}`);
   return 1;
-}
-
-function versionText(json: boolean): string {
-  const version = packageVersion();
-  if (!json) return `mlxk ${version}`;
-  const data = {
-    cli_version: version,
-    json_api_spec_version: JSON_API_VERSION,
-    system: { memory_total_bytes: os.totalmem() },
-  };
-  return envelope({ status: 'success', command: 'version', data, error: null }).trimEnd();
 }
 
 /** Words after `--` are no options. */

@@ -1,12 +1,14 @@
 /**
  * Everything the command line prints: text, envelopes, errors. Model output that goes to a terminal loses control
- * characters, so that a model cannot move the cursor, set the title or write the clipboard.
+ * characters, so that a model cannot move the cursor, set the title or write the clipboard; names and messages show
+ * them escaped.
  */
 
 import { once } from 'node:events';
 import type { WriteStream } from 'node:tty';
 
-import type { ContractError } from './command.js';
+import { type ContractError, printed } from '../contracts/json-api.js';
+import { visible } from '../visible.js';
 
 /** All control characters but tab and newline: C0, DEL and C1. */
 // eslint-disable-next-line no-control-regex
@@ -56,7 +58,7 @@ export class Output {
 
   /** A line for a person, beside the output. */
   note(text: string): void {
-    this.#stderr.write(`${text}\n`);
+    this.#stderr.write(`${visible(text)}\n`);
   }
 
   /** Replaces the line on stderr that progress is drawn on. */
@@ -70,21 +72,20 @@ export class Output {
     this.#progressDrawn = false;
   }
 
-  async success(command: string, data: Record<string, unknown>): Promise<void> {
-    await this.write(envelope({ status: 'success', command, data, error: null }));
+  /** Text for a person that may hold names and reasons from files. */
+  async print(text: string): Promise<void> {
+    await this.write(visible(text));
   }
 
-  async failure(command: string | null, error: ContractError): Promise<void> {
-    await this.write(envelope({ status: 'error', command, data: null, error }));
+  async success(command: string, data: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.write(printed({ status: 'success', command, data, error: null }));
   }
-}
 
-/** The contract's envelope, as it is printed. */
-export function envelope(content: {
-  status: 'success' | 'error';
-  command: string | null;
-  data: Record<string, unknown> | null;
-  error: ContractError | null;
-}): string {
-  return `${JSON.stringify(content, null, 2)}\n`;
+  async failure(
+    command: string | null,
+    error: ContractError,
+    data: Readonly<Record<string, unknown>> | null = null,
+  ): Promise<void> {
+    await this.write(printed({ status: 'error', command, data, error }));
+  }
 }

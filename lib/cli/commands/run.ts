@@ -14,7 +14,8 @@ import {
 } from '../../index.js';
 import { parseGenerateOptions } from '../../options.js';
 import { chat } from '../chat.js';
-import { type CliContext, CommandFailure, type ContractError } from '../command.js';
+import type { ContractError } from '../../contracts/json-api.js';
+import { type CliContext, CommandFailure } from '../command.js';
 import { INTERRUPTED, Interrupts } from '../interrupt.js';
 import { loadWithProgress } from '../loading.js';
 import type { Output } from '../output.js';
@@ -66,7 +67,6 @@ export function register(program: Command, context: CliContext): void {
     .option('--seed <n>', 'make sampling repeatable', seed)
     .option('--stop <text>', 'end the answer before this text; may be repeated', collect)
     .option('--no-stream', 'print the answer when it is whole')
-    .option('--json', 'print one JSON object')
     .option('--verbose', 'report tokens, speed and memory on stderr')
     .addHelpText('after', EXAMPLES)
     .action(async (words: string[], flags: RunFlags) => {
