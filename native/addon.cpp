@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "addon_convert.h"
 #include "addon_model.h"
 #include "addon_text.h"
 #include "environment.h"
@@ -49,6 +50,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("version", Napi::Function::New(env, version, "version"));
   exports.Set("modelTypes", Napi::Function::New(env, types, "modelTypes"));
   register_model(env, exports);
+  register_convert(env, exports);
   register_text(env, exports);
   return exports;
 }

@@ -3,7 +3,6 @@
 
 #include "addon_model.h"
 
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "addon_arguments.h"
 #include "environment.h"
 #include "js_error.h"
+#include "mailbox.h"
 
 namespace mlxk {
 namespace {
@@ -20,41 +20,6 @@ constexpr double kMaxWhole = 4294967295.0;        // u32
 constexpr double kMaxBytes = 9007199254740991.0;  // largest exact integer of a double
 constexpr napi_type_tag kModelTag = {0x6d6c786b4d4f4445ULL, 0x9d1f5c3a7be24c10ULL};
 constexpr napi_type_tag kGenerationTag = {0x6d6c786b47454e45ULL, 0x2f7a90cc51be4e83ULL};
-
-// Data for one receiver, gathered under a lock and delivered by one wake-up however often it changed.
-class Mailbox : public Delivery, public std::enable_shared_from_this<Mailbox> {
- public:
-  Mailbox(std::shared_ptr<Channel> channel, uint64_t id) : channel_(std::move(channel)), id_(id) {}
-
- protected:
-  // Any thread: runs `change` under the lock, then makes sure that `deliver` follows.
-  template <class Change>
-  void put(Change&& change) {
-    bool post = false;
-    {
-      const std::lock_guard lock(mutex_);
-      change();
-      post = !std::exchange(posted_, true);
-    }
-    if (post) channel_->post(shared_from_this());
-  }
-
-  // JS thread: runs `take` under the lock.
-  template <class Take>
-  void open(Take&& take) {
-    const std::lock_guard lock(mutex_);
-    posted_ = false;
-    take();
-  }
-
-  uint64_t id() const { return id_; }
-
- private:
-  std::shared_ptr<Channel> channel_;
-  uint64_t id_;
-  std::mutex mutex_;
-  bool posted_ = false;
-};
 
 const char* end_name(End end) {
   switch (end) {

@@ -118,12 +118,15 @@ void Engine::run() {
   }
   loading_.clear();
   models_.clear();
+  tasks_.clear();
 }
 
 bool Engine::step() {
   for (auto& loading : loading_) step_load(*loading);
   std::erase_if(loading_, [](const auto& loading) { return loading->done; });
-  bool busy = !loading_.empty();
+  for (auto& work : tasks_) step_task(work);
+  std::erase_if(tasks_, [](const auto& work) { return work.done; });
+  bool busy = !loading_.empty() || !tasks_.empty();
   for (auto& [id, model] : models_) {
     if (!model.scheduler->runnable()) continue;
     model.scheduler->step();
@@ -151,6 +154,17 @@ void Engine::step_load(Loading& loading) {
   } catch (...) {
     loading.done = true;
     loading.listener->failed(current_error());
+  }
+}
+
+void Engine::step_task(Work& work) {
+  try {
+    if (!work.task->step()) return;
+    work.done = true;
+    work.task->finished();
+  } catch (...) {
+    work.done = true;
+    work.task->failed(current_error());
   }
 }
 
@@ -210,11 +224,27 @@ void Engine::dispose(uint64_t model, std::function<void()> done) {
   });
 }
 
+void Engine::start(uint64_t owner, uint64_t id, std::shared_ptr<Task> task) {
+  post([this, owner, id, task = std::move(task)]() mutable { tasks_.push_back({owner, id, std::move(task)}); });
+}
+
+void Engine::cancel_task(uint64_t id) {
+  post([this, id] {
+    for (auto& work : tasks_) {
+      if (work.id != id) continue;
+      work.done = true;
+      work.task->failed(EngineError("validation_error", "aborted", "the work was aborted"));
+    }
+    std::erase_if(tasks_, [](const auto& work) { return work.done; });
+  });
+}
+
 void Engine::forget(uint64_t owner) {
   std::promise<void> gone;
   post([this, owner, &gone] {
     std::erase_if(loading_, [owner](const auto& loading) { return loading->owner == owner; });
     std::erase_if(models_, [owner](const auto& model) { return model.second.owner == owner; });
+    std::erase_if(tasks_, [owner](const auto& work) { return work.owner == owner; });
     gone.set_value();
   });
   gone.get_future().wait();

@@ -33,6 +33,17 @@ class LoadListener {
   virtual void failed(const EngineError& error) = 0;
 };
 
+// Work other than a model's, done on the engine thread in steps between those of the models.
+class Task {
+ public:
+  virtual ~Task() = default;
+  // Works for a fraction of a second; true once all is done. What it throws ends the task.
+  virtual bool step() = 0;
+  // Exactly one of these two is the last call.
+  virtual void finished() = 0;
+  virtual void failed(const EngineError& error) = 0;
+};
+
 class Engine {
  public:
   // The process's engine, started when nobody holds it yet. It also ends before MLX's own objects do when the process
@@ -54,6 +65,9 @@ class Engine {
   void credit(uint64_t model, uint64_t request, uint64_t tokens);
   // Cancels what runs on the model, frees it, then calls `done`.
   void dispose(uint64_t model, std::function<void()> done);
+  void start(uint64_t owner, uint64_t id, std::shared_ptr<Task> task);
+  // Ends a task with reason `aborted`; no effect once it is done.
+  void cancel_task(uint64_t id);
   // Drops everything of one environment without telling its listeners; returns when the engine has let go of them.
   // Takes one step of the engine at most.
   void forget(uint64_t owner);
@@ -65,6 +79,11 @@ class Engine {
     std::unique_ptr<Scheduler> scheduler;
     bool stepped;
   };
+  struct Work {
+    uint64_t owner, id;
+    std::shared_ptr<Task> task;
+    bool done = false;
+  };
 
   Engine();
   static void stop_before_exit();
@@ -73,6 +92,7 @@ class Engine {
   void post(std::function<void()> job);
   bool step();
   void step_load(Loading& loading);
+  static void step_task(Work& work);
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -82,6 +102,7 @@ class Engine {
   // Engine thread only.
   std::vector<std::unique_ptr<Loading>> loading_;
   std::map<uint64_t, Resident> models_;
+  std::vector<Work> tasks_;
 
   std::thread thread_;
 };

@@ -270,6 +270,12 @@ std::span<const uint32_t> Array::u32() const {
   return {data, size()};
 }
 
+std::span<const std::byte> Array::bytes() const {
+  const uint8_t* data = mlx_array_data_uint8(raw(*this));
+  if (data == nullptr) raise();
+  return {reinterpret_cast<const std::byte*>(data), nbytes()};
+}
+
 Array from_memory(void* data, const Shape& shape, Type type, void (*release)(void*)) {
   Array a = Array::adopt(
       mlx_array_new_data_managed(data, shape.data(), static_cast<int>(shape.size()), to_c(type), release).ctx);
@@ -400,6 +406,14 @@ Array quantized_matmul(const Array& x, const Array& w, const Array& scales, cons
 Array dequantize(const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q, Type type) {
   return call(mlx_dequantize, raw(w), raw(scales), raw(biases), mlx_optional_int{q.group_size, true},
               mlx_optional_int{q.bits, true}, q.mode.c_str(), mlx_array{nullptr}, mlx_optional_dtype{to_c(type), true});
+}
+
+Quantized quantize(const Array& w, const QuantizedShape& q) {
+  mlx_vector_array result = mlx_vector_array_new();
+  const int status = mlx_quantize(&result, raw(w), mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true},
+                                  q.mode.c_str(), mlx_array{nullptr}, stream);
+  const std::vector<Array> parts = unpack(result, status);
+  return {parts.at(0), parts.at(1), parts.size() > 2 ? parts[2] : Array()};
 }
 
 Array linear(const Array& x, const Array& w) {

@@ -62,6 +62,8 @@ class Array {
   // Evaluated data; the type must match exactly, because mlx-c reinterprets and never converts.
   std::span<const float> f32() const;
   std::span<const uint32_t> u32() const;
+  // Of any type, row after row; the array must be contiguous.
+  std::span<const std::byte> bytes() const;
 
   // Used by mx.cpp alone.
   void* ctx() const { return ctx_; }
@@ -153,6 +155,11 @@ struct QuantizedShape {
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        const QuantizedShape& q);
 Array dequantize(const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q, Type type);
+
+struct Quantized {
+  Array weight, scales, biases;  // biases are empty for the floating-point modes
+};
+Quantized quantize(const Array& w, const QuantizedShape& q);
 
 // --- fused ---------------------------------------------------------------------------------------------------------
 

@@ -26,16 +26,6 @@ constexpr DtypeRow kDtypes[] = {
 };
 static_assert(std::size(kDtypes) == static_cast<size_t>(Dtype::F8_E8M0) + 1);
 
-bool parse_dtype(std::string_view name, Dtype& out) {
-  for (size_t i = 0; i < std::size(kDtypes); ++i) {
-    if (name == kDtypes[i].name) {
-      out = static_cast<Dtype>(i);
-      return true;
-    }
-  }
-  return false;
-}
-
 class HeaderReader {
  public:
   HeaderReader(std::string_view header, uint64_t file_size, const std::string& label)
@@ -237,6 +227,16 @@ bool starts_with_nocase(std::string_view text, std::string_view lower) {
 size_t dtype_size(Dtype dtype) { return kDtypes[static_cast<size_t>(dtype)].size; }
 
 const char* dtype_name(Dtype dtype) { return kDtypes[static_cast<size_t>(dtype)].name; }
+
+bool parse_dtype(std::string_view name, Dtype& out) {
+  for (size_t i = 0; i < std::size(kDtypes); ++i) {
+    if (name == kDtypes[i].name) {
+      out = static_cast<Dtype>(i);
+      return true;
+    }
+  }
+  return false;
+}
 
 std::vector<TensorEntry> parse_safetensors_header(std::string_view header, uint64_t file_size,
                                                   const std::string& label) {

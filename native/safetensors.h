@@ -20,6 +20,7 @@ enum class Dtype { Bool, U8, I8, U16, I16, U32, I32, U64, I64, F16, BF16, F32, F
 
 size_t dtype_size(Dtype dtype);       // bytes per element
 const char* dtype_name(Dtype dtype);  // as the format spells it: "BF16"
+bool parse_dtype(std::string_view name, Dtype& out);
 
 struct TensorEntry {
   std::string name;

@@ -1,0 +1,199 @@
+// See addon_convert.h.
+
+#include "addon_convert.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "addon_arguments.h"
+#include "convert.h"
+#include "environment.h"
+#include "js_error.h"
+#include "mailbox.h"
+#include "safetensors.h"
+
+namespace mlxk {
+namespace {
+
+// --- readSafetensors -----------------------------------------------------------------------------------------------
+
+Napi::Array tensor_array(Napi::Env env, const std::vector<TensorEntry>& tensors) {
+  Napi::Array array = Napi::Array::New(env, tensors.size());
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    const Napi::HandleScope scope(env);
+    const TensorEntry& tensor = tensors[i];
+    Napi::Array shape = Napi::Array::New(env, tensor.shape.size());
+    for (uint32_t axis = 0; axis < tensor.shape.size(); ++axis) {
+      shape.Set(axis, static_cast<double>(tensor.shape[axis]));
+    }
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("name", tensor.name);
+    object.Set("dtype", dtype_name(tensor.dtype));
+    object.Set("shape", shape);
+    object.Set("begin", static_cast<double>(tensor.begin));
+    object.Set("bytes", static_cast<double>(tensor.bytes()));
+    array.Set(i, object);
+  }
+  return array;
+}
+
+class ReadWorker final : public Napi::AsyncWorker {
+ public:
+  ReadWorker(Napi::Env env, std::string path)
+      : Napi::AsyncWorker(env, "mlxk:readSafetensors"),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        path_(std::move(path)) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ private:
+  void Execute() override {
+    try {
+      tensors_ = SafetensorsFile::open(path_).tensors();
+    } catch (...) {
+      error_ = std::make_unique<EngineError>(current_error());
+    }
+  }
+
+  void OnOK() override {
+    // In an environment that is going down no value can be made and nobody waits for it.
+    try {
+      const Napi::HandleScope scope(Env());
+      if (error_) {
+        deferred_.Reject(to_js_error(Env(), *error_).Value());
+      } else {
+        deferred_.Resolve(tensor_array(Env(), tensors_));
+      }
+    } catch (...) {
+    }
+  }
+
+  Napi::Promise::Deferred deferred_;
+  std::string path_;
+  std::vector<TensorEntry> tensors_;
+  std::unique_ptr<EngineError> error_;
+};
+
+Napi::Value read_safetensors(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    auto worker = std::make_unique<ReadWorker>(env, string_argument(info, 0, "path"));
+    const Napi::Promise promise = worker->promise();
+    worker.release()->Queue();  // deletes itself once it is done
+    return promise;
+  });
+}
+
+// --- convert -------------------------------------------------------------------------------------------------------
+
+class ConvertMailbox final : public Mailbox {
+ public:
+  using Mailbox::Mailbox;
+
+  void progress(uint64_t done, uint64_t total) {
+    put([&] { progress_ = {done, total}; });
+  }
+  void end(std::optional<EngineError> error) {
+    put([&] {
+      ended_ = true;
+      error_ = std::move(error);
+    });
+  }
+
+  void deliver(Napi::Env env, Channel& channel) override {
+    std::optional<std::pair<uint64_t, uint64_t>> progress;
+    bool ended = false;
+    std::optional<EngineError> error;
+    open([&] {
+      progress = std::exchange(progress_, {});
+      ended = ended_;
+      error = error_;
+    });
+    Receiver* receiver = channel.receiver(id());
+    if (receiver == nullptr) return;
+    if (progress) {
+      Channel::call(env, receiver->callback,
+                    {Napi::Number::New(env, static_cast<double>(progress->first)),
+                     Napi::Number::New(env, static_cast<double>(progress->second))});
+    }
+    if (!ended) return;
+    const auto deferred = std::move(receiver->deferred);
+    channel.settled(id());
+    if (error) {
+      deferred->Reject(to_js_error(env, *error).Value());
+    } else {
+      deferred->Resolve(env.Undefined());
+    }
+  }
+
+ private:
+  std::optional<std::pair<uint64_t, uint64_t>> progress_;
+  bool ended_ = false;
+  std::optional<EngineError> error_;
+};
+
+// The plan is read and the files are opened on the engine thread: both take time with many tensors.
+class ConvertTask final : public Task {
+ public:
+  ConvertTask(std::string plan, std::shared_ptr<ConvertMailbox> mailbox)
+      : plan_(std::move(plan)), mailbox_(std::move(mailbox)) {}
+
+  bool step() override {
+    if (!conversion_) {
+      conversion_ = std::make_unique<Conversion>(ConversionPlan::parse(plan_));
+      plan_ = {};
+    }
+    const bool done = conversion_->step();
+    mailbox_->progress(conversion_->done_bytes(), conversion_->total_bytes());
+    return done;
+  }
+  void finished() override {
+    conversion_.reset();
+    mx::clear_cache();
+    mailbox_->end({});
+  }
+  void failed(const EngineError& error) override {
+    conversion_.reset();
+    mx::clear_cache();
+    mailbox_->end(error);
+  }
+
+ private:
+  std::string plan_;
+  std::shared_ptr<ConvertMailbox> mailbox_;
+  std::unique_ptr<Conversion> conversion_;
+};
+
+Napi::Value convert(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    std::string plan = string_argument(info, 0, "plan");
+    const Napi::Function on_progress = function_argument(info, 1, "onProgress");
+    Environment& environment = Environment::of(env);
+    const auto& engine = environment.running();
+    const uint64_t id = Engine::new_id();
+    auto deferred = std::make_unique<Napi::Promise::Deferred>(env);
+    Napi::Object converting = Napi::Object::New(env);
+    converting.Set("promise", deferred->Promise());
+    converting.Set("cancel", Napi::Function::New(env, [id](const Napi::CallbackInfo& call) {
+                     if (const auto& running = Environment::of(call.Env()).engine) running->cancel_task(id);
+                   }));
+    environment.channel->expect(id, {Napi::Persistent(on_progress), std::move(deferred), {}});
+    engine->start(environment.id, id,
+                  std::make_shared<ConvertTask>(std::move(plan),
+                                                std::make_shared<ConvertMailbox>(environment.channel, id)));
+    return converting;
+  });
+}
+
+}  // namespace
+
+void register_convert(Napi::Env env, Napi::Object exports) {
+  exports.Set("readSafetensors", Napi::Function::New(env, read_safetensors, "readSafetensors"));
+  exports.Set("convert", Napi::Function::New(env, convert, "convert"));
+}
+
+}  // namespace mlxk
