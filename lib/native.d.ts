@@ -162,6 +162,60 @@ export interface NativeRendered {
   plain: Uint32Array;
 }
 
+/** One tensor of a safetensors file, as the strict reader found it. */
+export interface NativeTensor {
+  name: string;
+  /** As the format spells it: `BF16`. */
+  dtype: string;
+  shape: number[];
+  /** Position of the first byte in the file. */
+  begin: number;
+  bytes: number;
+}
+
+/** Bytes of one matrix: the parts follow each other. */
+export interface NativeByteSource {
+  /** Type of the numbers as safetensors spells it, or a block format of GGUF: `Q4_K`. */
+  encoding: string;
+  /** [position in `files`, first byte, bytes]. */
+  parts: [number, number, number][];
+}
+
+/** Parameters of a quantized matrix. */
+export interface NativeQuantization {
+  mode: 'affine' | 'mxfp4' | 'mxfp8' | 'nvfp4';
+  bits: number;
+  groupSize: number;
+}
+
+/** One matrix and what it becomes: dequantized (`from`), cast, quantized (`to`), in this order. */
+export interface NativeConversionJob {
+  rows: number;
+  columns: number;
+  weight: NativeByteSource;
+  /** With `from`. */
+  scales?: NativeByteSource;
+  /** With an affine `from`. */
+  biases?: NativeByteSource;
+  from?: NativeQuantization;
+  cast?: 'F16' | 'BF16' | 'F32';
+  to?: NativeQuantization;
+  /** Undoes llama.cpp's order of the rows of a rotated projection with this many heads. */
+  interleavedHeads?: number;
+  /** [position in `shards`, position in its `tensors`]. */
+  weightTo: [number, number];
+  scalesTo?: [number, number];
+  biasesTo?: [number, number];
+}
+
+export interface NativeConversionPlan {
+  /** Source files, absolute. */
+  files: string[];
+  /** Files to be made, with their tensors in the order mlx-lm hands them to MLX. */
+  shards: { path: string; tensors: { name: string; dtype: string; shape: number[] }[] }[];
+  jobs: NativeConversionJob[];
+}
+
 export interface NativeAddon {
   version(): NativeVersion;
   /** Registered `model_type`s, sorted. */
@@ -172,6 +226,17 @@ export interface NativeAddon {
     options: NativeLoadOptions,
     onProgress: (doneBytes: number, totalBytes: number) => void,
   ): { promise: Promise<NativeModel>; cancel(): void };
+  /** Header of a safetensors file, proved sound; sorted by position. */
+  readSafetensors(path: string): Promise<NativeTensor[]>;
+  /**
+   * Makes safetensors files. Progress is in source bytes. A failure leaves files behind that the caller removes.
+   *
+   * @param plan a `NativeConversionPlan` as JSON
+   */
+  convert(
+    plan: string,
+    onProgress: (doneBytes: number, totalBytes: number) => void,
+  ): { promise: Promise<void>; cancel(): void };
   /** @throws `validation_error` / `tokenizer_invalid`. `json` is the content of tokenizer.json. */
   Tokenizer: new (json: Uint8Array) => NativeTokenizer;
   Detokenizer: new (tokenizer: NativeTokenizer, skipSpecialTokens: boolean) => NativeDetokenizer;

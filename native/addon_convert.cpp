@@ -182,9 +182,9 @@ Napi::Value convert(const Napi::CallbackInfo& info) {
                      if (const auto& running = Environment::of(call.Env()).engine) running->cancel_task(id);
                    }));
     environment.channel->expect(id, {Napi::Persistent(on_progress), std::move(deferred), {}});
-    engine->start(environment.id, id,
-                  std::make_shared<ConvertTask>(std::move(plan),
-                                                std::make_shared<ConvertMailbox>(environment.channel, id)));
+    engine->start(
+        environment.id, id,
+        std::make_shared<ConvertTask>(std::move(plan), std::make_shared<ConvertMailbox>(environment.channel, id)));
     return converting;
   });
 }

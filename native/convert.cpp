@@ -196,7 +196,8 @@ void Conversion::convert(const ConversionJob& job, uint64_t first, uint64_t coun
   if (job.from) {
     const auto& q = *job.from;
     const bool affine = q.mode == "affine";
-    const int words = static_cast<int>(job.columns * static_cast<uint64_t>(q.bits) / 32), groups = columns / q.group_size;
+    const int words = static_cast<int>(job.columns * static_cast<uint64_t>(q.bits) / 32),
+              groups = columns / q.group_size;
     const Array weight = read(job.weight, first, {rows, words}, 0);
     const Array scales = read(*job.scales, first, {rows, groups}, 0);
     const Array biases = affine ? cast(read(*job.biases, first, {rows, groups}, 0)) : Array();

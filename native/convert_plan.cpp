@@ -62,15 +62,16 @@ ByteSource read_source(const Json& value) {
   for (const Json& part : array(member(value, "parts"), "parts")) {
     const Json::Array& triple = array(part, "part");
     if (triple.size() != 3) refuse("a part is not [file, begin, bytes]");
-    source.parts.push_back({static_cast<size_t>(whole(triple[0], "file")), whole(triple[1], "begin"),
-                            whole(triple[2], "bytes")});
+    source.parts.push_back(
+        {static_cast<size_t>(whole(triple[0], "file")), whole(triple[1], "begin"), whole(triple[2], "bytes")});
     source.bytes += source.parts.back().bytes;
   }
   return source;
 }
 
 mx::QuantizedShape read_quantized(const Json& value) {
-  const uint64_t group_size = whole(member(value, "groupSize"), "groupSize"), bits = whole(member(value, "bits"), "bits");
+  const uint64_t group_size = whole(member(value, "groupSize"), "groupSize"),
+                 bits = whole(member(value, "bits"), "bits");
   const std::string& mode = text(member(value, "mode"), "mode");
   if (group_size > 128 || bits > 8) refuse("a group or width out of range");
   if (mode != "affine" && mode != "mxfp4" && mode != "mxfp8" && mode != "nvfp4") refuse("the mode " + quoted(mode));
@@ -134,8 +135,7 @@ ConversionPlan ConversionPlan::parse(std::string_view json) {
   }
   for (const Json& value : array(member(root, "jobs"), "jobs")) {
     const ConversionJob& job = plan.jobs.emplace_back(read_job(value));
-    plan.source_bytes +=
-        job.weight.bytes + (job.scales ? job.scales->bytes : 0) + (job.biases ? job.biases->bytes : 0);
+    plan.source_bytes += job.weight.bytes + (job.scales ? job.scales->bytes : 0) + (job.biases ? job.biases->bytes : 0);
   }
   return plan;
 }

@@ -5,6 +5,7 @@
 import { statSync } from 'node:fs';
 import path from 'node:path';
 
+import { workspaceFacts } from '../workspace/facts.js';
 import { capabilitiesOf, frameworkOf, modelTypeOf } from './classify.js';
 import { compatibilityOf } from './compatibility.js';
 import { healthOf } from './health.js';
@@ -33,7 +34,8 @@ export async function modelEntry(located: LocatedModel): Promise<ModelEntry> {
   const name = located.kind === 'workspace' ? path.basename(located.folder) : located.name;
   const health = integrity(located, files);
   const runtime = compatibilityOf(files, name, health);
-  const facts = NOT_A_WORKSPACE;
+  const facts =
+    located.kind === 'workspace' ? await workspaceFacts(located.folder) : NOT_A_WORKSPACE;
   const revision = located.kind === 'cache' ? located.snapshot?.revision : undefined;
   return {
     name: located.name,

@@ -87,7 +87,7 @@ export async function isClean(folder: string): Promise<Clean> {
     if (healed === undefined) return false;
     if (healed.length > 0) {
       const times = new Map(healed.map((entry) => [entry.path, entry]));
-      sentinel.files = pinned.map((entry) => times.get(entry.path) ?? entry);
+      sentinel.setFiles(pinned.map((entry) => times.get(entry.path) ?? entry));
       await sentinel.write(root).catch(() => undefined); // A read-only workspace is as clean.
     }
     return true;

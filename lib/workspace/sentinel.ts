@@ -115,7 +115,7 @@ export class Sentinel {
     return files.every((entry) => entry !== undefined) ? files : undefined;
   }
 
-  set files(entries: readonly FileEntry[]) {
+  setFiles(entries: readonly FileEntry[]): void {
     this.raw['file_index'] = entries.map((entry) => ({
       path: entry.path,
       size: new LosslessNumber(String(entry.size)),
@@ -130,7 +130,7 @@ export class Sentinel {
     this.raw['content_hash'] = hash;
     this.raw['hash_modified'] = timestamp();
     this.raw['exclude_patterns'] = [...exclusions];
-    this.files = files;
+    this.setFiles(files);
   }
 }
 
