@@ -6,17 +6,31 @@
 
 namespace mlxk {
 
-DecoderConfig::DecoderConfig(const ConfigReader& c, bool tied)
-    : hidden_size(c.dim("hidden_size")),
-      num_hidden_layers(c.layers("num_hidden_layers")),
-      intermediate_size(c.dim("intermediate_size")),
-      num_attention_heads(c.count("num_attention_heads")),
+namespace {
+
+float norm_eps(const ConfigReader& c, const DecoderFields& f) {
+  return f.default_norm_eps ? c.positive(f.norm_eps, *f.default_norm_eps) : c.positive(f.norm_eps);
+}
+
+}  // namespace
+
+DecoderConfig::DecoderConfig(const ConfigReader& c, const DecoderFields& f)
+    : hidden_size(c.dim(f.hidden_size)),
+      num_hidden_layers(c.layers(f.num_hidden_layers)),
+      intermediate_size(f.intermediate_size ? c.dim(f.intermediate_size) : 0),
+      num_attention_heads(f.num_attention_heads ? c.count(f.num_attention_heads) : 1),
       num_key_value_heads(c.count("num_key_value_heads", num_attention_heads)),
       head_dim(c.dim("head_dim", std::max(1, hidden_size / num_attention_heads))),
       vocab_size(c.dim("vocab_size")),
-      rms_norm_eps(c.positive("rms_norm_eps")),
-      tie_word_embeddings(c.flag("tie_word_embeddings", tied)) {
+      rms_norm_eps(norm_eps(c, f)),
+      tie_word_embeddings(c.flag("tie_word_embeddings", f.tied)) {
   c.require(num_attention_heads % num_key_value_heads == 0, "num_key_value_heads", "must divide num_attention_heads");
+}
+
+int rotary_dims(const ConfigReader& c, int head_dim, const char* field, float fallback) {
+  const float share = c.positive(field, fallback);
+  c.require(share <= 1, field, "must be at most 1");
+  return static_cast<int>(static_cast<float>(head_dim) * share);
 }
 
 std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallback)(int layer)) {

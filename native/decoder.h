@@ -10,28 +10,75 @@
 
 #include "layers.h"
 #include "model.h"
+#include "rope.h"
 
 namespace mlxk {
+
+// The names an architecture gives to the common fields of config.json. A null name: the architecture has no such field.
+struct DecoderFields {
+  bool tied = false;  // default for tie_word_embeddings
+  const char* hidden_size = "hidden_size";
+  const char* num_hidden_layers = "num_hidden_layers";
+  const char* intermediate_size = "intermediate_size";
+  const char* num_attention_heads = "num_attention_heads";
+  const char* norm_eps = "rms_norm_eps";
+  std::optional<float> default_norm_eps{};
+};
+
+// Where a checkpoint keeps the parts of the frame.
+struct DecoderNames {
+  const char* embed_tokens = "model.embed_tokens";
+  const char* layers = "model.layers";
+  const char* norm = "model.norm";
+  const char* lm_head = "lm_head";
+  const char* mixer_norm = "input_layernorm";
+  const char* feed_forward_norm = "post_attention_layernorm";
+};
 
 // The fields of config.json that nearly every decoder has, under the checkpoint's names.
 struct DecoderConfig {
   int hidden_size, num_hidden_layers, intermediate_size, num_attention_heads, num_key_value_heads, head_dim, vocab_size;
-  float rms_norm_eps;
+  float rms_norm_eps;  // of LayerNorm too, where that is the architecture's norm
   bool tie_word_embeddings;
+  bool lm_head_bias = false;
   bool mlp_bias = false;
   float norm_offset = 0;  // added to the weight of every norm
+  float residual_multiplier = 1;
   Activation activation = Activation::silu;
+  DecoderNames names;
+  Rope rope;                 // of every layer, unless the architecture's layer_rope says otherwise
+  std::vector<int> windows;  // by layer, 0 for everything; empty: no layer slides
 
-  // `tied`: the architecture's default for tie_word_embeddings. num_key_value_heads defaults to num_attention_heads,
-  // head_dim to their share of hidden_size.
-  DecoderConfig(const ConfigReader& c, bool tied);
+  // num_key_value_heads defaults to num_attention_heads, head_dim to their share of hidden_size.
+  DecoderConfig(const ConfigReader& c, const DecoderFields& fields);
+  DecoderConfig(const ConfigReader& c, bool tied) : DecoderConfig(c, DecoderFields{.tied = tied}) {}
 
-  std::unique_ptr<LayerState> new_state(int) const { return std::make_unique<KVCache>(); }
+  using Norm = RMSNorm;
+  Norm norm(const Weights& w) const { return {w, hidden_size, rms_norm_eps, norm_offset}; }
+
+  Rope layer_rope(int) const { return rope; }
+  int window(int layer) const { return windows.empty() ? 0 : windows[static_cast<size_t>(layer)]; }
+
+  static constexpr int kStatesPerLayer = 1;
+  std::unique_ptr<LayerState> new_state(int index) const { return std::make_unique<KVCache>(window(index)); }
+};
+
+// A DecoderConfig whose norms are LayerNorms.
+struct LayerNormConfig : DecoderConfig {
+  bool norm_bias = true;
+
+  using DecoderConfig::DecoderConfig;
+  using Norm = LayerNorm;
+  Norm norm(const Weights& w) const { return {w, hidden_size, rms_norm_eps, norm_bias}; }
 };
 
 // For each layer the window it attends through, 0 for everything, from `layer_types`; `fallback(i)` tells whether layer
 // i slides where the config does not list them.
 std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallback)(int layer));
+
+// The dimensions of a head that are rotated: `share` of it, by `field` of the config. Throws config_invalid for a share
+// that is not above 0 and at most 1.
+int rotary_dims(const ConfigReader& c, int head_dim, const char* field, float fallback);
 
 // Config: a DecoderConfig. Block: Block(const Config&, const Weights& of the layer, int layer); Array operator()(const
 // Array& x, const LayerCache& cache) const, [B, L, D] to [B, L, D].
@@ -41,8 +88,10 @@ class Decoder : public Model {
   Decoder(const ConfigReader& reader, const Weights& w) : Decoder(Config(reader), w) {}
 
   Array hidden(const Array& ids, Batch& batch) const override {
-    Array h = embed(ids);
-    for (int i = 0; i < config_.num_hidden_layers; ++i) h = layers_[static_cast<size_t>(i)](h, {batch, i});
+    Array h = embed(ids, batch);
+    for (int i = 0; i < config_.num_hidden_layers; ++i) {
+      h = layers_[static_cast<size_t>(i)](h, {batch, i * Config::kStatesPerLayer});
+    }
     batch.advance();
     return norm_(h);
   }
@@ -53,29 +102,33 @@ class Decoder : public Model {
 
   SequenceCache new_cache() const override {
     SequenceCache cache;
-    for (int i = 0; i < config_.num_hidden_layers; ++i) cache.layers.push_back(config_.new_state(i));
+    for (int i = 0; i < config_.num_hidden_layers * Config::kStatesPerLayer; ++i) {
+      cache.layers.push_back(config_.new_state(i));
+    }
     return cache;
   }
 
+  int layers() const override { return config_.num_hidden_layers; }
   int vocab_size() const override { return config_.vocab_size; }
   int attention_heads() const override { return config_.num_attention_heads; }
 
  protected:
   Decoder(Config config, const Weights& w)
       : config_(std::move(config)),
-        embed_tokens_(w["model"]["embed_tokens"], config_.vocab_size, config_.hidden_size),
-        norm_(w["model"]["norm"], config_.hidden_size, config_.rms_norm_eps, config_.norm_offset) {
+        embed_tokens_(w[config_.names.embed_tokens], config_.vocab_size, config_.hidden_size),
+        norm_(config_.norm(w[config_.names.norm])) {
     w.discard_suffix("rotary_emb.inv_freq");  // a buffer that old checkpoints saved
     if (config_.tie_word_embeddings) {
-      w["lm_head"].discard();
+      w[config_.names.lm_head].discard();
     } else {
-      lm_head_.emplace(w["lm_head"], config_.hidden_size, config_.vocab_size);
+      lm_head_.emplace(w[config_.names.lm_head], config_.hidden_size, config_.vocab_size, config_.lm_head_bias);
     }
-    for (int i = 0; i < config_.num_hidden_layers; ++i) layers_.emplace_back(config_, w["model"]["layers"][i], i);
+    const Weights layers = w[config_.names.layers];
+    for (int i = 0; i < config_.num_hidden_layers; ++i) layers_.emplace_back(config_, layers[i], i);
   }
 
   // ids [B, L] to what the first block receives, [B, L, D].
-  virtual Array embed(const Array& ids) const { return embed_tokens_(ids); }
+  virtual Array embed(const Array& ids, Batch&) const { return embed_tokens_(ids); }
 
   const Config& config() const { return config_; }
 
@@ -83,7 +136,7 @@ class Decoder : public Model {
   Config config_;
   Embedding embed_tokens_;
   std::vector<Block> layers_;
-  RMSNorm norm_;
+  typename Config::Norm norm_;
   std::optional<Linear> lm_head_;
 };
 

@@ -76,6 +76,14 @@ const Array& Batch::offsets() {
   return offsets_;
 }
 
+const Array& Batch::positions() {
+  if (!positions_) {
+    positions_ = common_offset_ ? mx::expand_dims(mx::arange(*common_offset_, *common_offset_ + length_, mx::Type::i32), 0)
+                                : mx::expand_dims(offsets(), 1) + mx::arange(0, length_, mx::Type::i32);
+  }
+  return positions_;
+}
+
 const Array& Batch::window_mask(int keys, int window) {
   Array& mask = masks_[{keys, window}];
   if (!mask) {

@@ -69,6 +69,8 @@ class Batch {
   std::optional<int> common_offset() const { return common_offset_; }
   // The positions as an int32 array [rows], for rows that differ.
   const Array& offsets();
+  // The position of every token, int32 [rows, length], or [1, length] where the rows agree.
+  const Array& positions();
   // Boolean [length, keys], true attends: causal, aligned to the lower right, each query seeing `window` keys.
   const Array& window_mask(int keys, int window);
 
@@ -79,7 +81,7 @@ class Batch {
   std::vector<SequenceCache*> rows_;
   int length_;
   std::optional<int> common_offset_;
-  Array offsets_;
+  Array offsets_, positions_;
   std::map<std::pair<int, int>, Array> masks_;
 };
 
@@ -93,5 +95,21 @@ struct LayerCache {
     return static_cast<State&>(*batch.row(row).layers[static_cast<size_t>(layer)]);
   }
 };
+
+// Calls `function(arrays of one row, row)` for every row of the batch, `arrays` being split along their first axis, and
+// joins what it returns. A batch of one is not split.
+template <class Function>
+Array by_row(const LayerCache& cache, const std::vector<Array>& arrays, const Function& function) {
+  const int rows = cache.batch.rows();
+  if (rows == 1) return function(arrays, 0);
+  std::vector<std::vector<Array>> parts(static_cast<size_t>(rows));
+  for (const Array& whole : arrays) {
+    const auto pieces = mx::split(whole, rows, 0);
+    for (size_t row = 0; row < parts.size(); ++row) parts[row].push_back(pieces[row]);
+  }
+  std::vector<Array> out;
+  for (int row = 0; row < rows; ++row) out.push_back(function(parts[static_cast<size_t>(row)], row));
+  return mx::concatenate(out, 0);
+}
 
 }  // namespace mlxk

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "error.h"
+
 namespace mlxk {
 namespace {
 
@@ -18,7 +20,7 @@ std::optional<mx::QuantizedShape> quantization_of(const Weights& w, int in) {
   if (!w.has("scales") || !w.has("weight")) return std::nullopt;
 
   const Array &weight = w.peek("weight"), &scales = w.peek("scales");
-  const int columns = weight.ndim() == 2 ? weight.dim(1) : 0, groups = scales.ndim() == 2 ? scales.dim(1) : 0;
+  const int columns = weight.ndim() >= 2 ? weight.dim(-1) : 0, groups = scales.ndim() >= 2 ? scales.dim(-1) : 0;
   const int64_t bits = int64_t{32} * columns;
   if (columns == 0 || groups == 0 || in % groups != 0 || bits % in != 0) {
     w.refuse("weight", "tensor_shape", " does not divide into quantization groups");
@@ -37,66 +39,112 @@ std::optional<mx::QuantizedShape> quantization_of(const Weights& w, int in) {
   return parameters;
 }
 
-Array silu_times(const Array& gate, const Array& up) { return mx::swiglu(gate, up); }
-
-Array gelu_times(const Array& gate, const Array& up) {
-  return gate * (mx::erf(gate * (1 / std::numbers::sqrt2_v<float>)) + 1.0f) * 0.5f * up;
-}
+Array gelu(const Array& x) { return x * (mx::erf(x * (1 / std::numbers::sqrt2_v<float>)) + 1.0f) * 0.5f; }
 
 // Hendrycks and Gimpel's approximation, arXiv 1606.08415.
-Array gelu_tanh_times(const Array& gate, const Array& up) {
+Array gelu_tanh(const Array& x) {
   const float root = std::sqrt(2 / std::numbers::pi_v<float>);
-  const Array inner = (gate + gate * gate * gate * 0.044715f) * root;
-  return gate * 0.5f * (mx::tanh(inner) + 1.0f) * up;
+  const Array inner = (x + x * x * x * 0.044715f) * root;
+  return x * 0.5f * (mx::tanh(inner) + 1.0f);
+}
+
+Array silu(const Array& x) { return x * mx::sigmoid(x); }
+
+// Primer's squared ReLU, arXiv 2109.08668.
+Array relu2(const Array& x) { return mx::square(mx::maximum(x, mx::scalar(0, x.dtype()))); }
+
+template <Array (*function)(const Array&)>
+Array times(const Array& gate, const Array& up) {
+  return function(gate) * up;
+}
+
+auto gate_function(Activation activation) {
+  switch (activation) {
+    case Activation::gelu: return times<gelu>;
+    case Activation::gelu_tanh: return times<gelu_tanh>;
+    case Activation::relu2: return times<relu2>;
+    case Activation::silu: break;
+  }
+  return mx::swiglu;
 }
 
 auto function_of(Activation activation) {
   switch (activation) {
-    case Activation::gelu: return gelu_times;
-    case Activation::gelu_tanh: return gelu_tanh_times;
+    case Activation::gelu: return gelu;
+    case Activation::gelu_tanh: return gelu_tanh;
+    case Activation::relu2: return relu2;
     case Activation::silu: break;
   }
-  return silu_times;
+  return silu;
+}
+
+mx::Shape with(mx::Shape leading, int rows, int columns) {
+  leading.push_back(rows);
+  leading.push_back(columns);
+  return leading;
 }
 
 }  // namespace
 
-Matrix::Matrix(const Weights& w, int out, int in) : quantized_(quantization_of(w, in)) {
-  if (!quantized_) {
-    weight_ = w.take("weight", {out, in});
-    transposed_ = mx::transpose(weight_);
+MatrixTensors::MatrixTensors(const Weights& w, const mx::Shape& leading, int out, int in)
+    : quantized(quantization_of(w, in)) {
+  if (!quantized) {
+    weight = w.take("weight", with(leading, out, in));
     return;
   }
-  const auto& q = *quantized_;
+  const auto& q = *quantized;
   if (in % q.group_size != 0 || int64_t{in} * q.bits % 32 != 0) {
     w.refuse(
         "weight", "tensor_shape",
         " has " + std::to_string(in) + " inputs, which do not divide into groups of " + std::to_string(q.group_size));
   }
-  const int groups = in / q.group_size;
-  weight_ = w.take("weight", {out, static_cast<int>(int64_t{in} * q.bits / 32)}, mx::Type::u32);
+  const mx::Shape groups = with(leading, out, in / q.group_size);
+  weight = w.take("weight", with(leading, out, static_cast<int>(int64_t{in} * q.bits / 32)), mx::Type::u32);
   if (q.mode == "affine") {
-    scales_ = w.take("scales", {out, groups});
-    biases_ = w.take("biases", {out, groups}, scales_.dtype());
+    scales = w.take("scales", groups);
+    biases = w.take("biases", groups, scales.dtype());
   } else {
-    scales_ = w.take("scales", {out, groups}, mx::Type::u8);
+    scales = w.take("scales", groups, mx::Type::u8);
   }
 }
 
+Matrix::Matrix(const Weights& w, int out, int in) : tensors_(w, {}, out, in) {
+  if (!tensors_.quantized) transposed_ = mx::transpose(tensors_.weight);
+}
+
 Array Matrix::multiply(const Array& x) const {
-  return quantized_ ? mx::quantized_matmul(x, weight_, scales_, biases_, *quantized_) : mx::linear(x, weight_);
+  const auto& [quantized, weight, scales, biases] = tensors_;
+  return quantized ? mx::quantized_matmul(x, weight, scales, biases, *quantized) : mx::linear(x, weight);
 }
 
 Array Matrix::multiply_add(const Array& x, const Array& c) const {
-  return quantized_ ? multiply(x) + c : mx::addmm(c, x, transposed_);
+  return tensors_.quantized ? multiply(x) + c : mx::addmm(c, x, transposed_);
 }
 
 Array Matrix::rows(const Array& ids) const {
-  if (!quantized_) return mx::take(weight_, ids, 0);
+  const auto& [quantized, weight, scales, biases] = tensors_;
+  if (!quantized) return mx::take(weight, ids, 0);
   // The floating-point modes carry no type of their own; bfloat16 is what MLX gives them.
-  const mx::Type type = biases_ ? scales_.dtype() : mx::Type::bf16;
-  return mx::dequantize(mx::take(weight_, ids, 0), mx::take(scales_, ids, 0),
-                        biases_ ? mx::take(biases_, ids, 0) : Array(), *quantized_, type);
+  const mx::Type type = biases ? scales.dtype() : mx::Type::bf16;
+  return mx::dequantize(mx::take(weight, ids, 0), mx::take(scales, ids, 0), biases ? mx::take(biases, ids, 0) : Array(),
+                        *quantized, type);
+}
+
+Array StackedMatrix::multiply(const Array& x) const {
+  const auto& [quantized, weight, scales, biases] = tensors_;
+  return quantized ? mx::quantized_matmul(x, weight, scales, biases, *quantized)
+                   : mx::matmul(x, mx::swapaxes(weight, -1, -2));
+}
+
+Array StackedMatrix::multiply_plain(const Array& x) const {
+  const auto& [quantized, weight, scales, biases] = tensors_;
+  return quantized ? mx::quantized_matmul_plain(x, weight, scales, biases, *quantized) : mx::matmul(x, weight);
+}
+
+Array StackedMatrix::gather(const Array& x, const Array& indices, bool sorted) const {
+  const auto& [quantized, weight, scales, biases] = tensors_;
+  return quantized ? mx::gather_quantized_linear(x, weight, scales, biases, indices, *quantized, sorted)
+                   : mx::gather_linear(x, weight, indices, sorted);
 }
 
 Linear::Linear(const Weights& w, int in, int out, bool bias) : matrix_(w, out, in) {
@@ -109,33 +157,64 @@ RMSNorm::RMSNorm(const Weights& w, int dims, float eps, float offset) : weight_(
   if (offset != 0) weight_ = weight_ + offset;
 }
 
-Gate::Gate(Activation activation) : function_(mx::fuse(function_of(activation))) {}
+LayerNorm::LayerNorm(const Weights& w, int dims, float eps, bool bias) : weight_(w.take("weight", {dims})), eps_(eps) {
+  if (bias) bias_ = w.take("bias", {dims});
+}
+
+Activation read_activation(const ConfigReader& c, std::string_view field, std::string_view fallback) {
+  const std::string name = c.text(field, fallback);
+  if (name == "silu" || name == "swish") return Activation::silu;
+  if (name == "gelu") return Activation::gelu;
+  if (name == "gelu_new" || name == "gelu_fast" || name == "gelu_pytorch_tanh") return Activation::gelu_tanh;
+  if (name == "relu2") return Activation::relu2;
+  c.refuse(field, "must be one of gelu, gelu_fast, gelu_new, gelu_pytorch_tanh, relu2, silu, swish, got " + quoted(name));
+}
+
+Gate::Gate(Activation activation) : function_(mx::fuse(gate_function(activation))) {}
+
+mx::Unary activate(Activation activation) { return mx::fuse(function_of(activation)); }
+
+Array soft_cap(const Array& x, float cap) {
+  return mx::tanh(x / mx::scalar(cap, x.dtype())) * cap;
+}
 
 namespace {
 
-Array attend_row(const Array& q, const Array& k, const Array& v, const LayerCache& cache, int row, float scale,
-                 int window) {
+// Softmax over capped scores, which no fused kernel computes. `mask` boolean [L, T].
+Array capped_attention(const Array& q, const Array& keys, const Array& values, const AttentionOptions& o,
+                       const Array& mask) {
+  const int batch = q.dim(0), heads = q.dim(1), length = q.dim(2), dims = q.dim(3);
+  const int kv_heads = keys.dim(1);
+  const Array grouped = mx::reshape(q * o.scale, {batch, kv_heads, heads / kv_heads, length, dims});
+  Array scores = soft_cap(mx::matmul(grouped, mx::swapaxes(mx::expand_dims(keys, 2), -1, -2)), o.softcap);
+  if (mask) scores = mx::where(mask, scores, mx::scalar(mx::lowest(scores.dtype()), scores.dtype()));
+  const Array out = mx::matmul(mx::softmax(scores, -1), mx::expand_dims(values, 2));
+  return mx::reshape(out, {batch, heads, length, values.dim(-1)});
+}
+
+Array attend_row(const Array& q, const Array& k, const Array& v, const LayerCache& cache, int row,
+                 const AttentionOptions& o) {
   const auto [keys, values] = cache.state<KVCache>(row).update(k, v);
   const int length = q.dim(2), seen = keys.dim(2);
-  if (length == 1) return mx::attention(q, keys, values, scale, mx::Mask::none, {});
-  if (window > 0 && seen > window) {
-    return mx::attention(q, keys, values, scale, mx::Mask::array, cache.batch.window_mask(seen, window));
+  const bool slides = o.window > 0 && seen > o.window;
+  if (o.softcap > 0) {
+    const Array mask = length == 1 ? Array() : cache.batch.window_mask(seen, slides ? o.window : seen);
+    return capped_attention(q, keys, values, o, mask);
   }
-  return mx::attention(q, keys, values, scale, mx::Mask::causal, {});
+  if (length == 1) return mx::attention(q, keys, values, o.scale, mx::Mask::none, {}, o.sinks);
+  if (slides) {
+    return mx::attention(q, keys, values, o.scale, mx::Mask::array, cache.batch.window_mask(seen, o.window), o.sinks);
+  }
+  return mx::attention(q, keys, values, o.scale, mx::Mask::causal, {}, o.sinks);
 }
 
 }  // namespace
 
-Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache, float scale, int window) {
-  const int rows = cache.batch.rows();
-  if (rows == 1) return attend_row(q, k, v, cache, 0, scale, window);
-  const auto qs = mx::split(q, rows, 0), ks = mx::split(k, rows, 0), vs = mx::split(v, rows, 0);
-  std::vector<Array> out;
-  for (int row = 0; row < rows; ++row) {
-    const auto i = static_cast<size_t>(row);
-    out.push_back(attend_row(qs[i], ks[i], vs[i], cache, row, scale, window));
-  }
-  return mx::concatenate(out, 0);
+Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
+                const AttentionOptions& options) {
+  return by_row(cache, {q, k, v}, [&](const std::vector<Array>& row, int index) {
+    return attend_row(row[0], row[1], row[2], cache, index, options);
+  });
 }
 
 }  // namespace mlxk

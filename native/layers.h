@@ -11,7 +11,17 @@
 
 namespace mlxk {
 
-// A matrix [out, in] as the checkpoint stores it: dense, or packed with scales (and biases in affine mode).
+// A matrix [out, in], or with `leading` sizes a stack of them, as the checkpoint stores it: dense, or packed with scales
+// (and biases in affine mode). Tensors: weight, scales, biases.
+struct MatrixTensors {
+  MatrixTensors(const Weights& w, const mx::Shape& leading, int out, int in);
+
+  std::optional<mx::QuantizedShape> quantized;
+  Array weight;  // [.., out, in], or packed uint32
+  Array scales, biases;
+};
+
+// One matrix [out, in].
 class Matrix {
  public:
   Matrix(const Weights& w, int out, int in);
@@ -21,10 +31,22 @@ class Matrix {
   Array rows(const Array& ids) const;                        // W[ids], dequantized
 
  private:
-  std::optional<mx::QuantizedShape> quantized_;
-  Array weight_;  // [out, in], or packed uint32
+  MatrixTensors tensors_;
   Array transposed_;
-  Array scales_, biases_;
+};
+
+// Matrices [count, out, in]: the experts of a layer, or the heads of one.
+class StackedMatrix {
+ public:
+  StackedMatrix(const Weights& w, int count, int out, int in) : tensors_(w, {count}, out, in) {}
+
+  Array multiply(const Array& x) const;        // x [.., count, L, in] @ W^T, matrix by matrix
+  Array multiply_plain(const Array& x) const;  // x [.., count, L, out] @ W
+  // x [.., 1, in] @ W[indices]^T; `sorted` tells that the indices ascend.
+  Array gather(const Array& x, const Array& indices, bool sorted) const;
+
+ private:
+  MatrixTensors tensors_;
 };
 
 // y = x W^T + b. Tensors: weight, scales, biases; bias where the architecture has one.
@@ -60,20 +82,49 @@ class RMSNorm {
   float eps_;
 };
 
-// activation(gate) * up, as a gated feed-forward multiplies them.
-enum class Activation { silu, gelu, gelu_tanh };
+// Tensors: weight; bias where the architecture has one.
+class LayerNorm {
+ public:
+  LayerNorm(const Weights& w, int dims, float eps, bool bias = true);
+  Array operator()(const Array& x) const { return mx::layer_norm(x, weight_, bias_, eps_); }
 
+ private:
+  Array weight_, bias_;
+  float eps_;
+};
+
+enum class Activation { silu, gelu, gelu_tanh, relu2 };
+
+// Reads an activation's name, as transformers spells it, from config.json. Throws config_invalid for one that is not
+// known.
+Activation read_activation(const ConfigReader& c, std::string_view field, std::string_view fallback);
+
+// activation(gate) * up, as a gated feed-forward multiplies them.
 class Gate {
  public:
   explicit Gate(Activation activation);
+  explicit Gate(Array (*function)(const Array& gate, const Array& up)) : function_(mx::fuse(function)) {}
   Array operator()(const Array& gate, const Array& up) const { return function_(gate, up); }
 
  private:
   mx::Elementwise function_;
 };
 
+mx::Unary activate(Activation activation);
+
+// cap * tanh(x / cap).
+Array soft_cap(const Array& x, float cap);
+
+struct AttentionOptions {
+  float scale;
+  int window = 0;     // W > 0: the caches must have been made with it
+  Array sinks{};      // [H], scores without values that join every softmax
+  float softcap = 0;  // > 0: scores are capped before the softmax
+};
+
 // Appends k and v to the layer's caches and attends causally over all they hold. q [B, H, L, D], k and v
-// [B, K, L, D], both rotated already. A window W > 0 must be the one the caches were made with.
-Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache, float scale, int window = 0);
+// [B, K, L, D], both rotated already.
+Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
+                const AttentionOptions& options);
 
 }  // namespace mlxk

@@ -60,6 +60,17 @@ std::string largest_type(const Checkpoint& checkpoint, const QuantizationConfig&
   return most->first;
 }
 
+// What the checkpoint says it can see at once, under the names that the families have for it.
+int context_of(const ConfigReader& config) {
+  const auto text = config.maybe("text_config");
+  for (const ConfigReader* c : {&config, text ? &*text : &config}) {
+    for (const char* name : {"max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"}) {
+      if (c->has(name)) return c->integer(name, 0, 1, 1 << 30);
+    }
+  }
+  return kDefaultContext;
+}
+
 }  // namespace
 
 Loader::Loader(const std::string& folder, int context_length, uint64_t memory_bytes)
@@ -67,7 +78,7 @@ Loader::Loader(const std::string& folder, int context_length, uint64_t memory_by
   const ConfigReader config = checkpoint_.config();
   info_.model_type = config.text("model_type");
   factory_ = find_model(info_.model_type);
-  const int positions = config.integer("max_position_embeddings", kDefaultContext, 1, 1 << 30);
+  const int positions = context_of(config);
   if (context_length > positions) {
     invalid("context_too_long", "contextLength must be at most the model's " + std::to_string(positions) + ", got " +
                                     std::to_string(context_length));
@@ -101,8 +112,11 @@ LoadedModel Loader::finish() {
   const Weights weights(std::move(tensors_), read_quantization(config));
   LoadedModel loaded{factory_(config, weights), info_};
   weights.finish();
+  if (const int positions = loaded.model->positions(); positions > 0) {
+    loaded.info.context_length = std::min(loaded.info.context_length, positions);
+  }
   loaded.info.vocab_size = loaded.model->vocab_size();
-  loaded.info.layers = static_cast<int>(loaded.model->new_cache().layers.size());
+  loaded.info.layers = loaded.model->layers();
   return loaded;
 }
 

@@ -25,8 +25,11 @@ class Model {
   virtual Array logits(const Array& hidden) const = 0;
   // Empty states for one new sequence, one a layer.
   virtual SequenceCache new_cache() const = 0;
+  virtual int layers() const = 0;
   // Rows of the embedding: every id must be below it.
   virtual int vocab_size() const = 0;
+  // The most positions it can tell apart, 0 where there is no end to them.
+  virtual int positions() const { return 0; }
   virtual int attention_heads() const = 0;  // of the widest layer, to budget the scores of a prefill
 };
 

@@ -4,8 +4,10 @@
 
 #include <mlx/c/mlx.h>
 
+#include <limits>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 
 #ifdef __APPLE__
 #include <dlfcn.h>
@@ -180,6 +182,12 @@ const char* type_name(Type type) {
   return "unknown";
 }
 
+float lowest(Type type) {
+  if (type == Type::f16) return -65504.0f;
+  if (type == Type::bf16) return -0x1.fep127f;
+  return std::numeric_limits<float>::lowest();
+}
+
 Device default_device() {
   install_error_handler();
   static const Device device = [] {
@@ -312,6 +320,9 @@ Array arange(int start, int stop, Type type) {
 Array reshape(const Array& a, const Shape& shape) { return call(mlx_reshape, raw(a), shape.data(), shape.size()); }
 Array swapaxes(const Array& a, int axis1, int axis2) { return call(mlx_swapaxes, raw(a), axis1, axis2); }
 Array transpose(const Array& a) { return call(mlx_transpose, raw(a)); }
+Array transpose(const Array& a, const std::vector<int>& axes) {
+  return call(mlx_transpose_axes, raw(a), axes.data(), axes.size());
+}
 Array expand_dims(const Array& a, int axis) { return call(mlx_expand_dims, raw(a), axis); }
 
 Array slice(const Array& a, int axis, int start, int stop) {
@@ -343,6 +354,17 @@ Array concatenate(const std::vector<Array>& parts, int axis) {
   return call(mlx_concatenate_axis, vector.get(), axis);
 }
 
+Array stack(const std::vector<Array>& parts, int axis) {
+  const Vector vector(parts);
+  return call(mlx_stack_axis, vector.get(), axis);
+}
+Array repeat(const Array& a, int times, int axis) { return call(mlx_repeat_axis, raw(a), times, axis); }
+Array broadcast_to(const Array& a, const Shape& shape) {
+  return call(mlx_broadcast_to, raw(a), shape.data(), shape.size());
+}
+Array tril(const Array& a, int diagonal) { return call(mlx_tril, raw(a), diagonal); }
+Array view(const Array& a, Type type) { return call(mlx_view, raw(a), to_c(type)); }
+
 Array astype(const Array& a, Type type) { return a.dtype() == type ? a : call(mlx_astype, raw(a), to_c(type)); }
 Array contiguous(const Array& a) { return call(mlx_contiguous, raw(a), false); }
 
@@ -365,6 +387,9 @@ Array less(const Array& a, const Array& b) { return call(mlx_less, raw(a), raw(b
 Array less_equal(const Array& a, const Array& b) { return call(mlx_less_equal, raw(a), raw(b)); }
 Array greater_equal(const Array& a, const Array& b) { return call(mlx_greater_equal, raw(a), raw(b)); }
 Array logical_and(const Array& a, const Array& b) { return call(mlx_logical_and, raw(a), raw(b)); }
+Array maximum(const Array& a, const Array& b) { return call(mlx_maximum, raw(a), raw(b)); }
+Array minimum(const Array& a, const Array& b) { return call(mlx_minimum, raw(a), raw(b)); }
+Array floor_divide(const Array& a, const Array& b) { return call(mlx_floor_divide, raw(a), raw(b)); }
 Array where(const Array& condition, const Array& a, const Array& b) {
   return call(mlx_where, raw(condition), raw(a), raw(b));
 }
@@ -373,10 +398,21 @@ Array clip(const Array& a, float low, float high) {
   return call(mlx_clip, raw(a), raw(least), raw(most));
 }
 Array exp(const Array& a) { return call(mlx_exp, raw(a)); }
+Array log(const Array& a) { return call(mlx_log, raw(a)); }
+Array abs(const Array& a) { return call(mlx_abs, raw(a)); }
+Array square(const Array& a) { return call(mlx_square, raw(a)); }
+Array rsqrt(const Array& a) { return call(mlx_rsqrt, raw(a)); }
+Array floor(const Array& a) { return call(mlx_floor, raw(a)); }
+Array softplus(const Array& a) {
+  const Array zero = scalar(0, a.dtype());
+  return call(mlx_logaddexp, raw(a), raw(zero));
+}
 Array sigmoid(const Array& a) { return call(mlx_sigmoid, raw(a)); }
 Array tanh(const Array& a) { return call(mlx_tanh, raw(a)); }
 Array erf(const Array& a) { return call(mlx_erf, raw(a)); }
 Array sum(const Array& a, int axis, bool keepdims) { return call(mlx_sum_axis, raw(a), axis, keepdims); }
+Array mean(const Array& a, int axis, bool keepdims) { return call(mlx_mean_axis, raw(a), axis, keepdims); }
+Array softmax(const Array& a, int axis) { return call(mlx_softmax_axis, raw(a), axis, true); }
 Array max(const Array& a, int axis, bool keepdims) { return call(mlx_max_axis, raw(a), axis, keepdims); }
 Array logsumexp(const Array& a, int axis, bool keepdims) { return call(mlx_logsumexp_axis, raw(a), axis, keepdims); }
 Array cumsum(const Array& a, int axis, bool reverse, bool inclusive) {
@@ -384,6 +420,7 @@ Array cumsum(const Array& a, int axis, bool reverse, bool inclusive) {
 }
 Array argmax(const Array& a, int axis) { return call(mlx_argmax_axis, raw(a), axis, false); }
 Array argpartition(const Array& a, int kth, int axis) { return call(mlx_argpartition_axis, raw(a), kth, axis); }
+Array argsort(const Array& a, int axis) { return call(mlx_argsort_axis, raw(a), axis); }
 Array sort(const Array& a, int axis) { return call(mlx_sort_axis, raw(a), axis); }
 
 Array matmul(const Array& a, const Array& b) { return call(mlx_matmul, raw(a), raw(b)); }
@@ -393,7 +430,7 @@ Array addmm(const Array& c, const Array& a, const Array& b) {
 
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        const QuantizedShape& q) {
-  if (q.mode == "affine") {
+  if (q.mode == "affine" && w.ndim() == 2) {
     if (Array y = ours(kernels::quantized_linear(x.ctx(), w.ctx(), scales.ctx(), biases.ctx(), q.group_size, q.bits,
                                                  stream.ctx))) {
       return y;
@@ -401,6 +438,27 @@ Array quantized_matmul(const Array& x, const Array& w, const Array& scales, cons
   }
   return call(mlx_quantized_matmul, raw(x), raw(w), raw(scales), raw(biases), true,
               mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str());
+}
+
+Array quantized_matmul_plain(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                             const QuantizedShape& q) {
+  return call(mlx_quantized_matmul, raw(x), raw(w), raw(scales), raw(biases), false,
+              mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str());
+}
+
+Array gather_linear(const Array& x, const Array& w, const Array& indices, bool sorted) {
+  const Array transposed = swapaxes(w, -1, -2);
+  return call(mlx_gather_mm, raw(x), raw(transposed), mlx_array{nullptr}, raw(indices), sorted);
+}
+
+Array gather_quantized_linear(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                              const Array& indices, const QuantizedShape& q, bool sorted) {
+  return call(mlx_gather_qmm, raw(x), raw(w), raw(scales), raw(biases), mlx_array{nullptr}, raw(indices), true,
+              mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str(), sorted);
+}
+
+Array depthwise_conv(const Array& x, const Array& weight) {
+  return call(mlx_conv1d, raw(x), raw(weight), 1, 0, 1, x.dim(2));
 }
 
 Array dequantize(const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q, Type type) {
@@ -426,7 +484,12 @@ Array swiglu(const Array& gate, const Array& up) {
   return gate * sigmoid(gate) * up;
 }
 
+Array layer_norm(const Array& x, const Array& weight, const Array& bias, float eps) {
+  return call(mlx_fast_layer_norm, raw(x), raw(weight), raw(bias), eps);
+}
+
 Array rms_norm(const Array& x, const Array& weight, float eps) {
+  if (!weight) return call(mlx_fast_rms_norm, raw(x), raw(weight), eps);
   if (Array y = ours(kernels::rms_norm(x.ctx(), weight.ctx(), eps, stream.ctx))) return y;
   return call(mlx_fast_rms_norm, raw(x), raw(weight), eps);
 }
@@ -449,27 +512,38 @@ Array rope(const Array& x, const RopeParameters& p, const Array& offsets) {
               mlx_optional_float{p.base.value_or(0.0f), p.base.has_value()}, p.scale, raw(offsets), raw(p.freqs));
 }
 
-Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask) {
-  if (mode == Mask::none) {
+Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask,
+                const Array& sinks) {
+  if (mode == Mask::none && !sinks) {
     if (Array y = ours(kernels::decode_attention(q.ctx(), k.ctx(), v.ctx(), scale, stream.ctx))) return y;
   }
   const char* name = mode == Mask::none ? "" : mode == Mask::causal ? "causal" : "array";
-  return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask), mlx_array{nullptr},
-              false);
+  return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask), raw(sinks), false);
 }
 
-Elementwise fuse(Array (*function)(const Array&, const Array&)) {
-  if (!compile_elementwise) return function;
-  using Function = Array (*)(const Array&, const Array&);
+namespace {
+
+template <class Function>
+Array call_with(Function function, const std::vector<Array>& inputs) {
+  if constexpr (std::is_invocable_v<Function, const Array&>) {
+    return function(inputs.at(0));
+  } else {
+    return function(inputs.at(0), inputs.at(1));
+  }
+}
+
+// `function` traced once and run as one kernel from then on.
+template <class Function>
+std::function<Array(const std::vector<Array>&)> compiled(Function function) {
   auto body = [](mlx_vector_array* out, const mlx_vector_array in, void* payload) -> int {
     try {
-      const auto f = *static_cast<Function*>(payload);
-      mlx_array a{nullptr}, b{nullptr};
-      if (mlx_vector_array_get(&a, in, 0) != 0) return 1;
-      const Array first = Array::adopt(a.ctx);
-      if (mlx_vector_array_get(&b, in, 1) != 0) return 1;
-      const Array second = Array::adopt(b.ctx);
-      return mlx_vector_array_set_value(out, raw(f(first, second)));
+      std::vector<Array> inputs;
+      for (size_t i = 0; i < mlx_vector_array_size(in); ++i) {
+        mlx_array input{nullptr};
+        if (mlx_vector_array_get(&input, in, i) != 0) return 1;
+        inputs.push_back(Array::adopt(input.ctx));
+      }
+      return mlx_vector_array_set_value(out, raw(call_with(*static_cast<Function*>(payload), inputs)));
     } catch (const std::exception& e) {
       last_error = e.what();
       return 1;
@@ -477,17 +551,29 @@ Elementwise fuse(Array (*function)(const Array&, const Array&)) {
   };
   const mlx_closure traced = mlx_closure_new_func_payload(
       body, new Function(function), [](void* payload) { delete static_cast<Function*>(payload); });
-  mlx_closure compiled = mlx_closure_new();
-  const int status = mlx_compile(&compiled, traced, true);
+  mlx_closure closure = mlx_closure_new();
+  const int status = mlx_compile(&closure, traced, true);
   mlx_closure_free(traced);
-  const auto owned = std::shared_ptr<void>(compiled.ctx, [](void* ctx) { mlx_closure_free(mlx_closure{ctx}); });
+  const auto owned = std::shared_ptr<void>(closure.ctx, [](void* ctx) { mlx_closure_free(mlx_closure{ctx}); });
   check(status);
-  return [owned](const Array& a, const Array& b) {
-    const Vector inputs({a, b});
+  return [owned](const std::vector<Array>& arrays) {
+    const Vector inputs(arrays);
     mlx_vector_array outputs = mlx_vector_array_new();
     const int applied = mlx_closure_apply(&outputs, mlx_closure{owned.get()}, inputs.get());
     return unpack(outputs, applied).at(0);
   };
+}
+
+}  // namespace
+
+Elementwise fuse(Array (*function)(const Array&, const Array&)) {
+  if (!compile_elementwise) return function;
+  return [run = compiled(function)](const Array& a, const Array& b) { return run({a, b}); };
+}
+
+Unary fuse(Array (*function)(const Array&)) {
+  if (!compile_elementwise) return function;
+  return [run = compiled(function)](const Array& a) { return run({a}); };
 }
 
 Array random_key(uint64_t seed) {

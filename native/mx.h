@@ -21,6 +21,7 @@ namespace mlxk::mx {
 enum class Type { boolean, u8, u16, u32, u64, i8, i16, i32, i64, f16, f32, f64, bf16, complex64 };
 
 const char* type_name(Type type);
+float lowest(Type type);  // the most negative finite value of a floating-point type
 
 enum class Device { cpu, gpu };
 
@@ -92,6 +93,7 @@ Array arange(int start, int stop, Type type);
 
 Array reshape(const Array& a, const Shape& shape);
 Array swapaxes(const Array& a, int axis1, int axis2);
+Array transpose(const Array& a, const std::vector<int>& axes);
 Array transpose(const Array& a);  // reverses the axes
 Array expand_dims(const Array& a, int axis);
 Array slice(const Array& a, int axis, int start, int stop);
@@ -100,6 +102,12 @@ Array slice_update(const Array& a, const Array& update, int axis, int start);
 std::vector<Array> split(const Array& a, int parts, int axis);
 std::vector<Array> split_at(const Array& a, std::span<const int> indices, int axis);
 Array concatenate(const std::vector<Array>& parts, int axis);
+Array stack(const std::vector<Array>& parts, int axis);
+Array repeat(const Array& a, int times, int axis);  // each element `times` times in a row
+Array broadcast_to(const Array& a, const Shape& shape);
+Array tril(const Array& a, int diagonal);  // zeros above the diagonal of the last two axes
+// The same bytes read as another type; the last axis grows or shrinks with the size.
+Array view(const Array& a, Type type);
 Array astype(const Array& a, Type type);
 Array contiguous(const Array& a);
 
@@ -122,18 +130,30 @@ Array less(const Array& a, const Array& b);
 Array less_equal(const Array& a, const Array& b);
 Array greater_equal(const Array& a, const Array& b);
 Array logical_and(const Array& a, const Array& b);
+Array maximum(const Array& a, const Array& b);
+Array minimum(const Array& a, const Array& b);
+Array floor_divide(const Array& a, const Array& b);
 Array where(const Array& condition, const Array& a, const Array& b);
 Array exp(const Array& a);
+Array log(const Array& a);
+Array abs(const Array& a);
+Array square(const Array& a);
+Array rsqrt(const Array& a);
+Array floor(const Array& a);
+Array softplus(const Array& a);  // log(1 + e^a)
 Array clip(const Array& a, float low, float high);
 Array sigmoid(const Array& a);
 Array tanh(const Array& a);
 Array erf(const Array& a);
 Array sum(const Array& a, int axis, bool keepdims);
+Array mean(const Array& a, int axis, bool keepdims);
 Array max(const Array& a, int axis, bool keepdims);
+Array softmax(const Array& a, int axis);  // computed in float32, in the type of `a`
 Array logsumexp(const Array& a, int axis, bool keepdims);
 Array cumsum(const Array& a, int axis, bool reverse, bool inclusive);
 Array argmax(const Array& a, int axis);
 Array argpartition(const Array& a, int kth, int axis);
+Array argsort(const Array& a, int axis);
 Array sort(const Array& a, int axis);
 
 // --- matrices ------------------------------------------------------------------------------------------------------
@@ -154,6 +174,9 @@ struct QuantizedShape {
 // x @ dequantize(w)^T; `biases` is empty for the floating-point modes.
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        const QuantizedShape& q);
+// x @ dequantize(w), w [.., I, O] packed along O.
+Array quantized_matmul_plain(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                             const QuantizedShape& q);
 Array dequantize(const Array& w, const Array& scales, const Array& biases, const QuantizedShape& q, Type type);
 
 struct Quantized {
@@ -161,9 +184,19 @@ struct Quantized {
 };
 Quantized quantize(const Array& w, const QuantizedShape& q);
 
+// Matrices chosen by index: x [.., 1, I] times the transpose of w[indices], w [E, O, I], indices uint32 of the leading
+// shape that x broadcasts to. `sorted`: the indices ascend.
+Array gather_linear(const Array& x, const Array& w, const Array& indices, bool sorted);
+Array gather_quantized_linear(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                              const Array& indices, const QuantizedShape& q, bool sorted);
+
+// x [B, L, C] convolved along L with weight [C, K, 1], a filter of its own for every channel, no padding: [B, L - K + 1, C].
+Array depthwise_conv(const Array& x, const Array& weight);
+
 // --- fused ---------------------------------------------------------------------------------------------------------
 
-Array rms_norm(const Array& x, const Array& weight, float eps);
+Array rms_norm(const Array& x, const Array& weight, float eps);    // an empty weight is all ones
+Array layer_norm(const Array& x, const Array& weight, const Array& bias, float eps);  // either may be empty
 Array swiglu(const Array& gate, const Array& up);  // silu(gate) * up
 
 struct RopeParameters {
@@ -178,13 +211,17 @@ Array rope(const Array& x, const RopeParameters& p, const Array& offsets);  // o
 
 enum class Mask { none, causal, array };
 // Softmax(scale q k^T + mask) v. q [B, H, L, D], k and v [B, K, T, D] with K dividing H; a mask array is boolean, true
-// attends. Causal is aligned to the lower right.
-Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask);
+// attends; one of floating-point type is added to the scores. Causal is aligned to the lower right. `sinks` [H], which
+// may be empty, are scores without values that join every softmax.
+Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask,
+                const Array& sinks = {});
 
 // Wraps an elementwise function so that the GPU runs it as one kernel. On the CPU it is the function itself: MLX's
 // CPU compiler calls a C++ compiler at run time.
 using Elementwise = std::function<Array(const Array&, const Array&)>;
 Elementwise fuse(Array (*function)(const Array&, const Array&));
+using Unary = std::function<Array(const Array&)>;
+Unary fuse(Array (*function)(const Array&));
 
 // --- random --------------------------------------------------------------------------------------------------------
 

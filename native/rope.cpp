@@ -124,6 +124,20 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
   if (!lambda.empty()) parameters_.freqs = mx::from_floats(lambda, {static_cast<int>(lambda.size())});
 }
 
+Rope Rope::ntk_alpha(const ConfigReader& config, int dims, float theta) {
+  const float base = config.positive("rope_theta", theta);
+  const auto scaling = config.maybe("rope_scaling");
+  const float alpha = scaling ? scaling->positive("alpha", 1.0f) : 1.0f;
+  config.require(dims > 2 && dims % 2 == 0, "head_dim", "must be even and above 2 to be rotated");
+  config.require(base > 1, "rope_theta", "must be above 1");
+  const float exponent = static_cast<float>(dims) / static_cast<float>(dims - 2);
+  const auto lambda = wavelengths(dims, base * std::pow(alpha, exponent));
+  Rope rope;
+  rope.parameters_.dims = dims;
+  rope.parameters_.freqs = mx::from_floats(lambda, {static_cast<int>(lambda.size())});
+  return rope;
+}
+
 Array Rope::operator()(const Array& x, const LayerCache& cache) const {
   if (parameters_.dims == 0) return x;
   Array scaled = x;

@@ -19,6 +19,9 @@ class Rope {
   // default base. Throws config_invalid for a rope type that is not known.
   Rope(const ConfigReader& config, int dims, float theta, bool traditional = false);
 
+  // The plain rotation with the base grown by `rope_scaling.alpha`, as Hunyuan has it (NTK-aware scaling).
+  static Rope ntk_alpha(const ConfigReader& config, int dims, float theta);
+
   // x [B, H, L, D], rotated for the positions that the rows of `cache` have reached.
   Array operator()(const Array& x, const LayerCache& cache) const;
 

@@ -7,10 +7,8 @@
 #include "error.h"
 
 namespace mlxk {
-namespace {
 
-// Width of all heads together. Each factor was ranged when it was read; their product was not.
-int width(int heads, int head_dim) {
+int heads_width(int heads, int head_dim) {
   constexpr int64_t kMaxWidth = int64_t{1} << 24;
   const int64_t product = int64_t{heads} * head_dim;
   if (product > kMaxWidth) {
@@ -20,43 +18,55 @@ int width(int heads, int head_dim) {
   return static_cast<int>(product);
 }
 
-}  // namespace
-
 SelfAttention::SelfAttention(const Weights& w, const AttentionShape& s, const Rope& rope)
     : shape_(s),
       rope_(rope),
-      q_proj_(w["q_proj"], s.hidden_size, width(s.heads, s.head_dim), s.qkv_bias),
-      k_proj_(w["k_proj"], s.hidden_size, width(s.kv_heads, s.head_dim), s.qkv_bias),
-      v_proj_(w["v_proj"], s.hidden_size, width(s.kv_heads, s.head_dim), s.qkv_bias),
-      o_proj_(w["o_proj"], width(s.heads, s.head_dim), s.hidden_size, s.o_bias),
-      scale_(s.scale.value_or(1.0f / std::sqrt(static_cast<float>(s.head_dim)))) {
+      q_proj_(w["q_proj"], s.hidden_size, heads_width(s.heads * (s.gated ? 2 : 1), s.head_dim), s.qkv_bias),
+      k_proj_(w["k_proj"], s.hidden_size, heads_width(s.kv_heads, s.head_dim), s.qkv_bias),
+      v_proj_(w["v_proj"], s.hidden_size, heads_width(s.kv_heads, s.head_dim), s.qkv_bias),
+      o_proj_(w[s.o_proj], heads_width(s.heads, s.head_dim), s.hidden_size, s.o_bias),
+      options_{.scale = s.scale.value_or(1.0f / std::sqrt(static_cast<float>(s.head_dim))),
+               .window = s.window,
+               .softcap = s.softcap} {
+  if (s.sinks) options_.sinks = w.take("sinks", {s.heads});
   if (s.qk_norm == QKNorm::none) return;
   const bool whole = s.qk_norm == QKNorm::whole;
-  q_norm_.emplace(w["q_norm"], whole ? s.heads * s.head_dim : s.head_dim, s.norm_eps, s.norm_offset);
-  k_norm_.emplace(w["k_norm"], whole ? s.kv_heads * s.head_dim : s.head_dim, s.norm_eps, s.norm_offset);
+  q_norm_.emplace(w[s.q_norm], whole ? s.heads * s.head_dim : s.head_dim, s.norm_eps, s.norm_offset);
+  k_norm_.emplace(w[s.k_norm], whole ? s.kv_heads * s.head_dim : s.head_dim, s.norm_eps, s.norm_offset);
 }
 
 Array SelfAttention::operator()(const Array& x, const LayerCache& cache) const {
   const int batch = x.dim(0), length = x.dim(1);
-  const auto heads = [&](const Linear& projection, int count, const std::optional<RMSNorm>& norm) {
-    Array h = projection(x);
-    if (norm && shape_.qk_norm == QKNorm::whole) h = (*norm)(h);
-    h = mx::reshape(h, {batch, length, count, shape_.head_dim});
-    if (norm && shape_.qk_norm == QKNorm::per_head) h = (*norm)(h);
-    return mx::swapaxes(h, 1, 2);  // [B, H, L, D]
+  const auto heads = [&](const Array& projected, int count) {
+    return mx::reshape(projected, {batch, length, count, -1});
   };
-  const Array q = rope_(heads(q_proj_, shape_.heads, q_norm_), cache);
-  const Array k = rope_(heads(k_proj_, shape_.kv_heads, k_norm_), cache);
-  const Array v = heads(v_proj_, shape_.kv_heads, std::nullopt);
-  const Array out = attention(q, k, v, cache, scale_, shape_.window);
-  return o_proj_(mx::reshape(mx::swapaxes(out, 1, 2), {batch, length, shape_.heads * shape_.head_dim}));
+  const auto rotated = [&](Array h, int count, const std::optional<RMSNorm>& norm) {
+    const bool per_head = norm && shape_.qk_norm == QKNorm::per_head;
+    if (norm && shape_.qk_norm == QKNorm::whole) h = (*norm)(mx::reshape(h, {batch, length, count * shape_.head_dim}));
+    h = heads(h, count);
+    if (per_head && !shape_.norm_after_rope) h = (*norm)(h);
+    h = rope_(mx::swapaxes(h, 1, 2), cache);  // [B, H, L, D]
+    return per_head && shape_.norm_after_rope ? (*norm)(h) : h;
+  };
+  Array q = q_proj_(x), gate;
+  if (shape_.gated) {
+    const auto halves = mx::split(heads(q, shape_.heads), 2, -1);
+    q = halves[0];
+    gate = mx::reshape(halves[1], {batch, length, shape_.heads * shape_.head_dim});
+  }
+  q = prepared(rotated(q, shape_.heads, q_norm_), cache);
+  const Array k = rotated(k_proj_(x), shape_.kv_heads, k_norm_);
+  const Array v = mx::swapaxes(heads(v_proj_(x), shape_.kv_heads), 1, 2);
+  const Array attended = attention(q, k, v, cache, options_);
+  const Array out = mx::reshape(mx::swapaxes(attended, 1, 2), {batch, length, shape_.heads * shape_.head_dim});
+  return o_proj_(gate ? out * mx::sigmoid(gate) : out);
 }
 
-GatedMLP::GatedMLP(const Weights& w, int hidden_size, int intermediate_size, bool bias, Activation activation)
-    : gate_proj_(w["gate_proj"], hidden_size, intermediate_size, bias),
-      up_proj_(w["up_proj"], hidden_size, intermediate_size, bias),
-      down_proj_(w["down_proj"], intermediate_size, hidden_size, bias),
-      gate_(activation) {}
+GatedMLP::GatedMLP(const Weights& w, const FeedForwardShape& s, const Names& names)
+    : gate_proj_(w[names.gate], s.hidden_size, s.intermediate_size, s.bias),
+      up_proj_(w[names.up], s.hidden_size, s.intermediate_size, s.bias),
+      down_proj_(w[names.down], s.intermediate_size, s.hidden_size, s.bias),
+      gate_(s.activation) {}
 
 FusedGatedMLP::FusedGatedMLP(const Weights& w, int hidden_size, int intermediate_size)
     : gate_up_proj_(w["gate_up_proj"], hidden_size, 2 * intermediate_size),

@@ -73,6 +73,60 @@ Weights::Declared Weights::declared(mx::QuantizedShape& parameters) const {
   return Declared::quantized;
 }
 
+void Weights::rename(std::string_view from, std::string_view to) const {
+  const std::string old = full(from), scope = old + ".";
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : store_->tensors) {
+    if (name == old || name.starts_with(scope)) names.push_back(name);
+  }
+  for (const std::string& name : names) {
+    auto node = store_->tensors.extract(name);
+    node.key() = full(to) + name.substr(old.size());
+    store_->tensors.insert(std::move(node));
+  }
+}
+
+void Weights::put(std::string_view name, const Array& tensor) const {
+  mx::eval({tensor});  // frees what it was made from
+  store_->tensors.insert_or_assign(full(name), tensor);
+}
+
+void Weights::stack(std::string_view from, int count, std::string_view module, std::string_view to) const {
+  const Weights source = (*this)[from], target = (*this)[to];
+  for (const char* leaf : {"weight", "scales", "biases", "bias"}) {
+    if (!source[0][module].has(leaf)) continue;
+    const mx::Shape shape = source[0][module].peek(leaf).shape();
+    const mx::Type type = source[0][module].peek(leaf).dtype();
+    std::vector<Array> parts;
+    for (int i = 0; i < count; ++i) parts.push_back(source[i][module].take(leaf, shape, type));
+    target.put(leaf, mx::stack(parts, 0));
+  }
+}
+
+void Weights::split(std::string_view from, const std::vector<std::pair<std::string, int>>& parts) const {
+  const Weights source = (*this)[from];
+  for (const char* leaf : {"weight", "scales", "biases", "bias"}) {
+    if (!source.has(leaf)) continue;
+    const Array whole = source.peek(leaf);
+    const int axis = whole.ndim() - (std::string_view(leaf) == "bias" ? 1 : 2);
+    int rows = 0;
+    for (const auto& [name, count] : parts) rows += count;
+    if (axis < 0 || whole.dim(axis) != rows) {
+      source.refuse(leaf, "tensor_shape",
+                    " is " + shape_text(whole.shape()) + ", config.json asks for " + std::to_string(rows) + " rows");
+      continue;
+    }
+    int start = 0;
+    for (const auto& [name, count] : parts) {
+      (*this)[name].put(leaf, mx::contiguous(mx::slice(whole, axis, start, start + count)));
+      start += count;
+    }
+    store_->tensors.erase(source.full(leaf));
+  }
+}
+
+void Weights::drop(std::string_view name) const { store_->tensors.erase(full(name)); }
+
 void Weights::discard_suffix(std::string_view suffix) const {
   std::erase_if(store_->tensors,
                 [&](const auto& entry) { return entry.first.starts_with(prefix_) && entry.first.ends_with(suffix); });

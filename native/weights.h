@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "config.h"
@@ -38,6 +39,21 @@ class Weights {
   enum class Declared { unsaid, dense, quantized };
   Declared declared(mx::QuantizedShape& parameters) const;
 
+  // Rewriting checkpoints that are laid out otherwise, before anything is taken. Names are below this scope; where the
+  // tensors to rewrite are not there, nothing happens.
+
+  // Every tensor named `from` or below it is then named `to`.
+  void rename(std::string_view from, std::string_view to) const;
+  // Replaces the tensor `name`, or adds it.
+  void put(std::string_view name, const Array& tensor) const;
+  // Joins the tensors of `count` modules `from`.0.`module`, `from`.1.`module` … into one module `to` with a leading
+  // axis. An expert that lacks a tensor, or has another shape, is noted for `finish`.
+  void stack(std::string_view from, int count, std::string_view module, std::string_view to) const;
+  // Splits the rows (outputs) of module `from`, packed or not, into modules of the given numbers of rows.
+  void split(std::string_view from, const std::vector<std::pair<std::string, int>>& parts) const;
+
+  // Drops the tensor `name`.
+  void drop(std::string_view name) const;
   // Drops every tensor of this scope whose full name ends with `suffix`; for buffers a checkpoint may carry along.
   void discard_suffix(std::string_view suffix) const;
   // Drops this scope and all below it.

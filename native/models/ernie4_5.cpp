@@ -8,12 +8,10 @@ namespace mlxk {
 namespace {
 
 struct Config : DecoderConfig {
-  Rope rope;
-
-  explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, false), rope(head_dim, c.positive("rope_theta", 10000.0f), true) {
+  explicit Config(const ConfigReader& c) : DecoderConfig(c, false) {
     mlp_bias = c.flag("use_bias", false);
     c.require(head_dim % 2 == 0, "head_dim", "must be even to be rotated");
+    rope = Rope(head_dim, c.positive("rope_theta", 10000.0f), true);
   }
 
   AttentionShape attention(int) const {
@@ -21,7 +19,6 @@ struct Config : DecoderConfig {
     shape.qkv_bias = shape.o_bias = mlp_bias;
     return shape;
   }
-  Rope layer_rope(int) const { return rope; }
 };
 
 using Ernie45 = Decoder<Config, PreNormBlock<Config>>;

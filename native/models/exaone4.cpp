@@ -11,15 +11,13 @@ namespace mlxk {
 namespace {
 
 struct Config : DecoderConfig {
-  Rope rope;
   std::string pattern;  // empty: every layer attends to everything and rotates
-  int window = 0;
 
-  explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, false), rope(c, head_dim, 1000000.0f), pattern(c.text("sliding_window_pattern", "")) {
+  explicit Config(const ConfigReader& c) : DecoderConfig(c, false), pattern(c.text("sliding_window_pattern", "")) {
+    rope = Rope(c, head_dim, 1000000.0f);
     const bool known = std::all_of(pattern.begin(), pattern.end(), [](char l) { return l == 'L' || l == 'G'; });
     c.require(known, "sliding_window_pattern", "must be written in L and G");
-    if (pattern.find('L') != std::string::npos) window = c.dim("sliding_window");
+    for (int i = 0; i < num_hidden_layers; ++i) windows.push_back(is('L', i) ? c.dim("sliding_window") : 0);
   }
 
   bool is(char kind, int layer) const {
@@ -27,15 +25,11 @@ struct Config : DecoderConfig {
   }
 
   AttentionShape attention(int layer) const {
-    auto shape = AttentionShape::of(*this);
+    auto shape = AttentionShape::of(*this, layer);
     shape.qk_norm = QKNorm::per_head;
-    shape.window = is('L', layer) ? window : 0;
     return shape;
   }
   Rope layer_rope(int layer) const { return is('G', layer) ? Rope() : rope; }
-  std::unique_ptr<LayerState> new_state(int layer) const {
-    return std::make_unique<KVCache>(is('L', layer) ? window : 0);
-  }
 };
 
 using Exaone4 = Decoder<Config, PostNormBlock<Config>>;

@@ -10,17 +10,15 @@ namespace mlxk {
 namespace {
 
 struct Config : DecoderConfig {
-  Rope rope;
-
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, true), rope(c, head_dim, 10000.0f, c.flag("rope_traditional", false)) {
+      : DecoderConfig(c, true) {
+    rope = Rope(c, head_dim, 10000.0f, c.flag("rope_traditional", false));
     tie_word_embeddings = true;
     norm_offset = 1;
     activation = Activation::gelu;
   }
 
   AttentionShape attention(int) const { return AttentionShape::of(*this); }
-  Rope layer_rope(int) const { return rope; }
 };
 
 class Gemma final : public Decoder<Config, PreNormBlock<Config>> {
@@ -28,8 +26,8 @@ class Gemma final : public Decoder<Config, PreNormBlock<Config>> {
   using Decoder::Decoder;
 
  protected:
-  Array embed(const Array& ids) const override {
-    return Decoder::embed(ids) * std::sqrt(static_cast<float>(config().hidden_size));
+  Array embed(const Array& ids, Batch& batch) const override {
+    return Decoder::embed(ids, batch) * std::sqrt(static_cast<float>(config().hidden_size));
   }
 };
 

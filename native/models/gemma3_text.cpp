@@ -76,8 +76,8 @@ class Gemma3Text final : public Decoder<Config, Block> {
 
  protected:
   // The scale is rounded to bfloat16, as the model was trained.
-  Array embed(const Array& ids) const override {
-    const Array h = Decoder::embed(ids);
+  Array embed(const Array& ids, Batch& batch) const override {
+    const Array h = Decoder::embed(ids, batch);
     const Array scale = mx::scalar(std::sqrt(static_cast<float>(config().hidden_size)), mx::Type::bf16);
     return h * mx::astype(scale, h.dtype());
   }

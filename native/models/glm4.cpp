@@ -13,9 +13,7 @@ struct Config : DecoderConfig {
   Rope rope;
 
   explicit Config(const ConfigReader& c) : DecoderConfig(c, false), attention_bias(c.flag("attention_bias", false)) {
-    const float share = c.positive("partial_rotary_factor", 1.0f);
-    c.require(share <= 1, "partial_rotary_factor", "must be at most 1");
-    const int dims = static_cast<int>(static_cast<float>(head_dim) * share);
+    const int dims = rotary_dims(c, head_dim, "partial_rotary_factor", 1.0f);
     rope = Rope(c, dims, 10000.0f, c.flag("rope_traditional", true));
   }
 };

@@ -9,17 +9,16 @@ namespace {
 
 struct Config : DecoderConfig {
   bool attention_bias;
-  float embedding_multiplier, attention_multiplier, residual_multiplier, logits_scaling;
-  Rope rope;
+  float embedding_multiplier, attention_multiplier, logits_scaling;
 
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, true),
         attention_bias(c.flag("attention_bias", false)),
         embedding_multiplier(c.positive("embedding_multiplier")),
         attention_multiplier(c.positive("attention_multiplier")),
-        residual_multiplier(c.positive("residual_multiplier")),
-        logits_scaling(c.positive("logits_scaling")),
-        rope(c, head_dim, 10000.0f) {
+        logits_scaling(c.positive("logits_scaling")) {
+    residual_multiplier = c.positive("residual_multiplier");
+    rope = Rope(c, head_dim, 10000.0f);
     mlp_bias = c.flag("mlp_bias", false);
   }
 
@@ -31,35 +30,13 @@ struct Config : DecoderConfig {
   }
 };
 
-class Block {
- public:
-  Block(const Config& c, const Weights& w, int layer)
-      : input_layernorm_(w["input_layernorm"], c.hidden_size, c.rms_norm_eps),
-        self_attn_(w["self_attn"], c.attention(layer), c.rope),
-        post_attention_layernorm_(w["post_attention_layernorm"], c.hidden_size, c.rms_norm_eps),
-        mlp_(w["mlp"], c.hidden_size, c.intermediate_size, c.mlp_bias),
-        residual_multiplier_(c.residual_multiplier) {}
-
-  Array operator()(const Array& x, const LayerCache& cache) const {
-    const Array h = x + self_attn_(input_layernorm_(x), cache) * residual_multiplier_;
-    return h + mlp_(post_attention_layernorm_(h)) * residual_multiplier_;
-  }
-
- private:
-  RMSNorm input_layernorm_;
-  SelfAttention self_attn_;
-  RMSNorm post_attention_layernorm_;
-  GatedMLP mlp_;
-  float residual_multiplier_;
-};
-
-class Granite final : public Decoder<Config, Block> {
+class Granite final : public Decoder<Config, PreNormBlock<Config>> {
  public:
   using Decoder::Decoder;
   Array logits(const Array& hidden) const override { return Decoder::logits(hidden) * (1 / config().logits_scaling); }
 
  protected:
-  Array embed(const Array& ids) const override { return Decoder::embed(ids) * config().embedding_multiplier; }
+  Array embed(const Array& ids, Batch& batch) const override { return Decoder::embed(ids, batch) * config().embedding_multiplier; }
 };
 
 }  // namespace

@@ -9,12 +9,11 @@ namespace {
 
 struct Config : DecoderConfig {
   bool attention_bias;
-  Rope rope;
 
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, true),
-        attention_bias(c.flag("attention_bias", false)),
-        rope(c, head_dim, 10000.0f, c.flag("rope_traditional", false)) {
+        attention_bias(c.flag("attention_bias", false)) {
+    rope = Rope(c, head_dim, 10000.0f, c.flag("rope_traditional", false));
     mlp_bias = c.flag("mlp_bias", false);
   }
 
@@ -24,7 +23,6 @@ struct Config : DecoderConfig {
     shape.qk_norm = QKNorm::whole;
     return shape;
   }
-  Rope layer_rope(int) const { return rope; }
 };
 
 using Olmo2 = Decoder<Config, PostNormBlock<Config>>;

@@ -9,27 +9,23 @@ namespace {
 
 struct Config : DecoderConfig {
   bool attention_bias;
-  Rope scaled, plain;
-  std::vector<int> windows;
+  Rope plain;
 
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, false),
         attention_bias(c.flag("attention_bias", false)),
-        scaled(c, head_dim, 500000.0f),
-        plain(head_dim, c.positive("rope_theta", 500000.0f)),
-        windows(layer_windows(c, num_hidden_layers, [](int layer) { return (layer + 1) % 4 != 0; })) {}
+        plain(head_dim, c.positive("rope_theta", 500000.0f)) {
+    rope = Rope(c, head_dim, 500000.0f);
+    windows = layer_windows(c, num_hidden_layers, [](int layer) { return (layer + 1) % 4 != 0; });
+  }
 
   AttentionShape attention(int layer) const {
-    auto shape = AttentionShape::of(*this);
+    auto shape = AttentionShape::of(*this, layer);
     shape.qkv_bias = shape.o_bias = attention_bias;
     shape.qk_norm = QKNorm::whole;
-    shape.window = windows[static_cast<size_t>(layer)];
     return shape;
   }
-  Rope layer_rope(int layer) const { return windows[static_cast<size_t>(layer)] > 0 ? plain : scaled; }
-  std::unique_ptr<LayerState> new_state(int layer) const {
-    return std::make_unique<KVCache>(windows[static_cast<size_t>(layer)]);
-  }
+  Rope layer_rope(int layer) const { return window(layer) > 0 ? plain : rope; }
 };
 
 using Olmo3 = Decoder<Config, PostNormBlock<Config>>;

@@ -8,8 +8,6 @@ namespace mlxk {
 namespace {
 
 struct Config : DecoderConfig {
-  Rope rope;
-
   explicit Config(const ConfigReader& c) : DecoderConfig(c, true) {
     c.require(hidden_size % num_attention_heads == 0, "num_attention_heads", "must divide hidden_size");
     head_dim = hidden_size / num_attention_heads;
@@ -21,7 +19,6 @@ struct Config : DecoderConfig {
     shape.qkv_bias = true;
     return shape;
   }
-  Rope layer_rope(int) const { return rope; }
 };
 
 using Qwen2 = Decoder<Config, PreNormBlock<Config>>;

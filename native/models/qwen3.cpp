@@ -8,16 +8,15 @@ namespace mlxk {
 namespace {
 
 struct Config : DecoderConfig {
-  Rope rope;
-
-  explicit Config(const ConfigReader& c) : DecoderConfig(c, false), rope(c, head_dim, 1000000.0f) {}
+  explicit Config(const ConfigReader& c) : DecoderConfig(c, false) {
+    rope = Rope(c, head_dim, 1000000.0f);
+  }
 
   AttentionShape attention(int) const {
     auto shape = AttentionShape::of(*this);
     shape.qk_norm = QKNorm::per_head;
     return shape;
   }
-  Rope layer_rope(int) const { return rope; }
 };
 
 using Qwen3 = Decoder<Config, PreNormBlock<Config>>;

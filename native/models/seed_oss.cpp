@@ -9,13 +9,12 @@ namespace {
 
 struct Config : DecoderConfig {
   bool attention_bias, attention_out_bias;
-  Rope rope;
 
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, true),
         attention_bias(c.flag("attention_bias", true)),
-        attention_out_bias(c.flag("attention_out_bias", false)),
-        rope(c, head_dim, 10000000.0f, c.flag("rope_traditional", false)) {
+        attention_out_bias(c.flag("attention_out_bias", false)) {
+    rope = Rope(c, head_dim, 10000000.0f, c.flag("rope_traditional", false));
     mlp_bias = c.flag("mlp_bias", false);
   }
 
@@ -25,7 +24,6 @@ struct Config : DecoderConfig {
     shape.o_bias = attention_out_bias;
     return shape;
   }
-  Rope layer_rope(int) const { return rope; }
 };
 
 using SeedOss = Decoder<Config, PreNormBlock<Config>>;

@@ -1,0 +1,134 @@
+// Mixtures of experts: routers that choose k experts a position, the experts' stacked matrices, and the feed-forward
+// made of both. Formulas: mlx-lm 0.32.2, models/switch_layers.py and the families' own files.
+// Thread: engine thread only.
+
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "transformer.h"
+
+namespace mlxk {
+
+// For every position the experts chosen and the weight of each: indices uint32 [.., k], weights [.., k].
+struct Routing {
+  Array indices, weights;
+};
+
+class Router {
+ public:
+  virtual ~Router() = default;
+  virtual Routing operator()(const Array& x) const = 0;  // x [.., D]
+};
+
+// Throws config_invalid, naming the fields, unless 1 <= k <= experts.
+void require_top_k(const ConfigReader& c, int k, const char* k_field, int experts);
+
+// Softmax over all experts, the k largest of it; `normalize`: scaled to sum to one. Tensors: those of a Linear.
+class SoftmaxRouter : public Router {
+ public:
+  SoftmaxRouter(const Weights& w, int hidden_size, int experts, int k, bool normalize, bool bias = false)
+      : gate_(w, hidden_size, experts, bias), k_(k), normalize_(normalize) {}
+  Routing operator()(const Array& x) const override;
+
+ private:
+  Linear gate_;
+  int k_;
+  bool normalize_;
+};
+
+// The k largest scores, softmax over those. Tensors: those of a Linear.
+class TopKRouter : public Router {
+ public:
+  TopKRouter(const Weights& w, int hidden_size, int experts, int k, bool bias = false)
+      : gate_(w, hidden_size, experts, bias), k_(k) {}
+  Routing operator()(const Array& x) const override;
+
+ private:
+  Linear gate_;
+  int k_;
+};
+
+// DeepSeek-V3's, arXiv 2412.19437 section 2.1.2: sigmoid scores, a learnt correction that counts for the choice alone,
+// and groups of experts of which the best take part.
+struct GroupedTopK {
+  int k;
+  int groups = 1, top_groups = 1;
+  bool normalize = true;
+  float scale = 1;
+  float epsilon = 0;      // added to the sum that normalizes
+  bool softmax = false;   // instead of the sigmoid
+};
+
+// Reads num_experts_per_tok, n_group, topk_group, norm_topk_prob and routed_scaling_factor.
+GroupedTopK read_grouped_top_k(const ConfigReader& c, int experts);
+
+// logits and correction float32; correction [experts], may be empty.
+Routing grouped_top_k(const Array& logits, const Array& correction, const GroupedTopK& p);
+
+// Tensors: weight, a bare matrix; e_score_correction_bias where the architecture has one.
+class SigmoidRouter : public Router {
+ public:
+  SigmoidRouter(const Weights& w, int hidden_size, int experts, const GroupedTopK& p,
+                const char* correction = "e_score_correction_bias");
+  Routing operator()(const Array& x) const override;
+
+ private:
+  Linear gate_;
+  Array correction_;
+  GroupedTopK parameters_;
+};
+
+struct ExpertsShape {
+  int hidden_size, intermediate_size, experts;
+  bool bias = false;
+};
+
+// Joins experts.0 to experts.N of a mixture's scope to switch_mlp, where a checkpoint has them one by one.
+void stack_experts(const Weights& w, int experts);
+
+// The sum of the chosen experts' outputs by their weights, each expert a gated feed-forward. Tensors: gate_proj, up_proj,
+// down_proj, stacked [experts, ..].
+class GatedExperts {
+ public:
+  GatedExperts(const Weights& w, const ExpertsShape& shape, Gate gate);
+  GatedExperts(const Weights& w, const ExpertsShape& shape, Activation activation = Activation::silu)
+      : GatedExperts(w, shape, Gate(activation)) {}
+  Array operator()(const Array& x, const Routing& routing) const;
+
+ private:
+  class Projection {
+   public:
+    Projection(const Weights& w, int experts, int in, int out, bool bias);
+    Array operator()(const Array& x, const Array& indices, bool sorted) const;
+
+   private:
+    StackedMatrix matrix_;
+    Array bias_;  // [experts, out]
+  };
+
+  Projection gate_proj_, up_proj_, down_proj_;
+  Gate gate_;
+};
+
+// experts(x) + shared(x), the second where there is one, scaled by the sigmoid of its own gate where there is that.
+class SparseMoE : public FeedForward {
+ public:
+  SparseMoE(std::unique_ptr<Router> router, GatedExperts experts, std::unique_ptr<FeedForward> shared = nullptr,
+            std::optional<Linear> shared_gate = std::nullopt)
+      : router_(std::move(router)),
+        experts_(std::move(experts)),
+        shared_(std::move(shared)),
+        shared_gate_(std::move(shared_gate)) {}
+  Array operator()(const Array& x) const override;
+
+ private:
+  std::unique_ptr<Router> router_;
+  GatedExperts experts_;
+  std::unique_ptr<FeedForward> shared_;
+  std::optional<Linear> shared_gate_;
+};
+
+}  // namespace mlxk
