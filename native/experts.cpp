@@ -143,4 +143,15 @@ Array SparseMoE::operator()(const Array& x) const {
   return routed + (shared_gate_ ? mx::sigmoid((*shared_gate_)(x)) * shared : shared);
 }
 
+std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& s, const GroupedTopK& routing,
+                                         int shared) {
+  stack_experts(w, s.experts);
+  std::unique_ptr<FeedForward> shared_experts;
+  if (shared > 0) {
+    shared_experts = std::make_unique<GatedMLP>(w["shared_experts"], s.hidden_size, s.intermediate_size * shared);
+  }
+  return std::make_unique<SparseMoE>(std::make_unique<SigmoidRouter>(w["gate"], s.hidden_size, s.experts, routing),
+                                     GatedExperts(w["switch_mlp"], s), std::move(shared_experts));
+}
+
 }  // namespace mlxk

@@ -131,4 +131,9 @@ class SparseMoE : public FeedForward {
   std::optional<Linear> shared_gate_;
 };
 
+// A mixture as DeepSeek-V3 names its parts: gate, switch_mlp (or experts one by one), shared_experts as one feed-forward
+// of `shared` times the experts' width.
+std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& shape, const GroupedTopK& routing,
+                                         int shared);
+
 }  // namespace mlxk

@@ -121,13 +121,25 @@ Array Matrix::multiply_add(const Array& x, const Array& c) const {
   return tensors_.quantized ? multiply(x) + c : mx::addmm(c, x, transposed_);
 }
 
-Array Matrix::rows(const Array& ids) const {
-  const auto& [quantized, weight, scales, biases] = tensors_;
-  if (!quantized) return mx::take(weight, ids, 0);
+namespace {
+
+// The rows that `choose` takes from each of the tensors, dequantized.
+template <class Choose>
+Array dequantized(const MatrixTensors& t, const Choose& choose) {
+  if (!t.quantized) return choose(t.weight);
   // The floating-point modes carry no type of their own; bfloat16 is what MLX gives them.
-  const mx::Type type = biases ? scales.dtype() : mx::Type::bf16;
-  return mx::dequantize(mx::take(weight, ids, 0), mx::take(scales, ids, 0), biases ? mx::take(biases, ids, 0) : Array(),
-                        *quantized, type);
+  const mx::Type type = t.biases ? t.scales.dtype() : mx::Type::bf16;
+  return mx::dequantize(choose(t.weight), choose(t.scales), t.biases ? choose(t.biases) : Array(), *t.quantized, type);
+}
+
+}  // namespace
+
+Array Matrix::rows(const Array& ids) const {
+  return dequantized(tensors_, [&](const Array& tensor) { return mx::take(tensor, ids, 0); });
+}
+
+Array Matrix::dense() const {
+  return dequantized(tensors_, [](const Array& tensor) { return tensor; });
 }
 
 Array StackedMatrix::multiply(const Array& x) const {

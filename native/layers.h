@@ -29,6 +29,7 @@ class Matrix {
   Array multiply(const Array& x) const;                      // x @ W^T
   Array multiply_add(const Array& x, const Array& c) const;  // x @ W^T + c
   Array rows(const Array& ids) const;                        // W[ids], dequantized
+  Array dense() const;                                       // W, dequantized
 
  private:
   MatrixTensors tensors_;

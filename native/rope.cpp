@@ -92,8 +92,8 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
   // Newer checkpoints (transformers 5) nest the base and the scaling under rope_parameters.
   const auto nested = config.maybe("rope_parameters");
   const auto scaling = config.has("rope_scaling") ? config.maybe("rope_scaling") : nested;
-  const float base = config.has("rope_theta") || !nested ? config.positive("rope_theta", theta)
-                                                         : nested->positive("rope_theta", theta);
+  const float base = nested && nested->has("rope_theta") ? nested->positive("rope_theta")
+                                                         : config.positive("rope_theta", theta);
   config.require(dims > 0 && dims % 2 == 0, "head_dim", "must be even to be rotated");
   config.require(base > 1, "rope_theta", "must be above 1");
 
@@ -102,14 +102,15 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
   const char* type_field = scaling && scaling->has("type") ? "type" : "rope_type";
   const std::string type = scaling ? scaling->text(type_field, "default") : "default";
   std::vector<float> lambda;
-  if (type == "default" || type == "mrope") {
+  if (type == "default" || type == "mrope" || type == "dynamic") {
+    // The dynamic base differs from the plain one only past max_position_embeddings, which no sequence passes.
     parameters_.base = base;
   } else if (type == "linear") {
     parameters_.base = base;
     parameters_.scale = 1 / scaling->positive("factor");
   } else if (type == "llama3") {
     lambda = llama3(*scaling, dims, base);
-  } else if (type == "yarn") {
+  } else if (type == "yarn" || type == "deepseek_yarn" || type == "telechat3-yarn") {
     lambda = yarn(*scaling, dims, base);
     const float factor = scaling->positive("factor");
     magnitude_ = yarn_magnitude(factor, scaling->number("mscale", 1.0f)) /
@@ -119,9 +120,20 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
     magnitude_ = longrope_magnitude(config);
   } else {
     scaling->refuse(type_field,
-                    "must be one of default, linear, llama3, longrope, mrope, su, yarn, got " + quoted(type));
+                    "must be one of default, dynamic, linear, llama3, longrope, mrope, su, yarn, got " + quoted(type));
   }
   if (!lambda.empty()) parameters_.freqs = mx::from_floats(lambda, {static_cast<int>(lambda.size())});
+}
+
+float yarn_attention_scale(const ConfigReader& config) {
+  const auto scaling = config.maybe("rope_scaling");
+  if (!scaling) return 1;
+  const std::string type = scaling->text(scaling->has("type") ? "type" : "rope_type", "default");
+  const float mscale = scaling->number("mscale_all_dim", 0.0f);
+  const float factor = scaling->positive("factor", 1.0f);
+  if (type == "default" || mscale == 0) return 1;
+  const float s = yarn_magnitude(factor, mscale);
+  return s * s;
 }
 
 Rope Rope::ntk_alpha(const ConfigReader& config, int dims, float theta) {

@@ -30,4 +30,8 @@ class Rope {
   float magnitude_ = 1.0f;  // yarn and longrope scale what they rotate
 };
 
+// What YaRN multiplies the scale of the attention scores by, where a config states mscale_all_dim: the families with
+// latent attention do so; the others leave it.
+float yarn_attention_scale(const ConfigReader& config);
+
 }  // namespace mlxk

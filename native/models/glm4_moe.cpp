@@ -37,14 +37,7 @@ struct Config : DecoderConfig {
     if (n_routed_experts == 0 || index < first_k_dense_replace) {
       return std::make_unique<GatedMLP>(w, hidden_size, intermediate_size);
     }
-    stack_experts(w, n_routed_experts);
-    std::unique_ptr<FeedForward> shared;
-    if (n_shared_experts > 0) {
-      shared = std::make_unique<GatedMLP>(w["shared_experts"], hidden_size, moe_intermediate_size * n_shared_experts);
-    }
-    return std::make_unique<SparseMoE>(
-        std::make_unique<SigmoidRouter>(w["gate"], hidden_size, n_routed_experts, routing),
-        GatedExperts(w["switch_mlp"], {hidden_size, moe_intermediate_size, n_routed_experts}), std::move(shared));
+    return grouped_moe(w, {hidden_size, moe_intermediate_size, n_routed_experts}, routing, n_shared_experts);
   }
 };
 

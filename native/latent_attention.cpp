@@ -1,0 +1,97 @@
+// See latent_attention.h.
+
+#include "latent_attention.h"
+
+#include <cmath>
+
+namespace mlxk {
+namespace {
+
+// Original checkpoints hold embed_q (transposed) and unembed_out head by head in one matrix.
+const Weights& split_kv_b(const Weights& w, const LatentShape& s) {
+  const Weights both = w["kv_b_proj"];
+  if (!both.has("weight")) return w;
+  const int rows = heads_width(s.heads, s.qk_nope_head_dim + s.v_head_dim);
+  const Array dense = Matrix(both, rows, s.kv_lora_rank).dense();
+  const Array heads = mx::reshape(dense, {s.heads, s.qk_nope_head_dim + s.v_head_dim, s.kv_lora_rank});
+  const int at[] = {s.qk_nope_head_dim};
+  const auto parts = mx::split_at(heads, at, 1);
+  w["embed_q"].put("weight", mx::contiguous(mx::swapaxes(parts[0], -1, -2)));
+  w["unembed_out"].put("weight", mx::contiguous(parts[1]));
+  return w;
+}
+
+}  // namespace
+
+LatentShape LatentShape::read(const ConfigReader& c, int hidden_size, int heads) {
+  LatentShape s{.hidden_size = hidden_size,
+                .heads = heads,
+                .q_lora_rank = c.has("q_lora_rank") ? c.dim("q_lora_rank") : 0,
+                .kv_lora_rank = c.dim("kv_lora_rank"),
+                .qk_rope_head_dim = c.dim("qk_rope_head_dim"),
+                .qk_nope_head_dim = c.dim("qk_nope_head_dim"),
+                .v_head_dim = c.dim("v_head_dim"),
+                .bias = c.flag("attention_bias", false),
+                .scale = 0};
+  s.scale = yarn_attention_scale(c) / std::sqrt(static_cast<float>(s.qk_nope_head_dim + s.qk_rope_head_dim));
+  return s;
+}
+
+LatentAttention::LatentAttention(const Weights& weights, const LatentShape& s, const Rope& rope)
+    : shape_(s),
+      rope_(rope),
+      kv_a_proj_(weights["kv_a_proj_with_mqa"], s.hidden_size, s.kv_lora_rank + s.qk_rope_head_dim, s.bias),
+      kv_a_layernorm_(weights["kv_a_layernorm"], s.kv_lora_rank, s.norm_eps),
+      embed_q_(split_kv_b(weights, s)["embed_q"], s.heads, s.kv_lora_rank, s.qk_nope_head_dim),
+      unembed_out_(weights["unembed_out"], s.heads, s.v_head_dim, s.kv_lora_rank),
+      o_proj_(weights["o_proj"], heads_width(s.heads, s.v_head_dim), s.hidden_size, s.bias) {
+  const int width = heads_width(s.heads, s.qk_nope_head_dim + s.qk_rope_head_dim);
+  if (s.q_lora_rank == 0) {
+    q_proj_.emplace(weights["q_proj"], s.hidden_size, width);
+    return;
+  }
+  q_a_proj_.emplace(weights["q_a_proj"], s.hidden_size, s.q_lora_rank, s.bias);
+  q_a_layernorm_.emplace(weights["q_a_layernorm"], s.q_lora_rank, s.norm_eps);
+  q_b_proj_.emplace(weights["q_b_proj"], s.q_lora_rank, width);
+}
+
+Array LatentAttention::query(const Array& x) const {
+  if (q_proj_) return (*q_proj_)(x);
+  const Array latent = (*q_a_layernorm_)((*q_a_proj_)(x));
+  return (*q_b_proj_)(shape_.q_lora_scale == 1 ? latent : latent * shape_.q_lora_scale);
+}
+
+Array LatentAttention::operator()(const Array& x, const LayerCache& cache) const {
+  const int batch = x.dim(0), length = x.dim(1);
+  const int nope[] = {shape_.qk_nope_head_dim}, rank[] = {shape_.kv_lora_rank};
+
+  const Array heads = mx::swapaxes(mx::reshape(query(x), {batch, length, shape_.heads, -1}), 1, 2);  // [B, H, L, D]
+  const auto q = mx::split_at(heads, nope, -1);
+  const auto compressed = mx::split_at(kv_a_proj_(x), rank, -1);
+  Array latent = kv_a_layernorm_(compressed[0]);
+  if (shape_.kv_lora_scale != 1) latent = latent * shape_.kv_lora_scale;
+
+  const Array out = by_row(
+      cache,
+      {q[0], rope_(q[1], cache), mx::expand_dims(latent, 1), rope_(mx::expand_dims(compressed[1], 1), cache)},
+      [&](const std::vector<Array>& row, int index) { return attend(row[0], row[1], row[2], row[3], cache, index); });
+  return o_proj_(mx::reshape(mx::swapaxes(out, 1, 2), {batch, length, -1}));
+}
+
+Array LatentAttention::attend(const Array& q_nope, const Array& q_pe, const Array& new_latent, const Array& new_k_pe,
+                              const LayerCache& cache, int row) const {
+  const auto [latent, k_pe] = cache.state<KVCache>(row).update(new_latent, new_k_pe);
+  const int length = q_nope.dim(2), seen = latent.dim(2);
+  Array scores = mx::matmul(q_pe * shape_.scale, mx::swapaxes(k_pe, -1, -2));  // of the rotated parts, [1, H, L, T]
+  // One position: every head looks into the latent space. Many: keys and values are unfolded, which costs less then.
+  if (length == 1) {
+    const Array out = mx::attention(embed_q_.multiply(q_nope), latent, latent, shape_.scale, mx::Mask::array, scores);
+    return unembed_out_.multiply(out);
+  }
+  const Array lowest = mx::scalar(mx::lowest(scores.dtype()), scores.dtype());
+  scores = mx::where(cache.batch.window_mask(seen, seen), scores, lowest);
+  return mx::attention(q_nope, embed_q_.multiply_plain(latent), unembed_out_.multiply(latent), shape_.scale,
+                       mx::Mask::array, scores);
+}
+
+}  // namespace mlxk
