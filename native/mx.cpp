@@ -523,6 +523,34 @@ Array attention(const Array& q, const Array& k, const Array& v, float scale, Mas
 
 namespace {
 
+using Recurred = std::optional<std::pair<Array, Array>>;
+
+Recurred recurred(std::pair<void*, void*> handles, Type type) {
+  if (handles.first == nullptr) return std::nullopt;
+  const Array y = Array::adopt(handles.first), state = Array::adopt(handles.second);
+  return std::pair{astype(y, type), state};
+}
+
+Array as_f32(const Array& a) { return astype(a, Type::f32); }
+
+}  // namespace
+
+Recurred fused_gated_delta(const Array& q, const Array& k, const Array& v, const Array& g, const Array& beta,
+                     const Array& state) {
+  return recurred(kernels::gated_delta(as_f32(q).ctx(), as_f32(k).ctx(), as_f32(v).ctx(), as_f32(g).ctx(),
+                                       as_f32(beta).ctx(), as_f32(state).ctx(), stream.ctx),
+                  q.dtype());
+}
+
+Recurred fused_state_space(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d, const Array& dt,
+                     const Array& state) {
+  return recurred(kernels::state_space(as_f32(x).ctx(), as_f32(a).ctx(), as_f32(b).ctx(), as_f32(c).ctx(),
+                                       as_f32(d).ctx(), as_f32(dt).ctx(), as_f32(state).ctx(), stream.ctx),
+                  x.dtype());
+}
+
+namespace {
+
 template <class Function>
 Array call_with(Function function, const std::vector<Array>& inputs) {
   if constexpr (std::is_invocable_v<Function, const Array&>) {

@@ -216,6 +216,13 @@ enum class Mask { none, causal, array };
 Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask,
                 const Array& sinks = {});
 
+// Recurrences in one primitive where this device has a kernel for them, nothing elsewhere; recurrence.h tells the shapes.
+// The result y has the type of the first argument.
+std::optional<std::pair<Array, Array>> fused_gated_delta(const Array& q, const Array& k, const Array& v, const Array& g,
+                                                   const Array& beta, const Array& state);
+std::optional<std::pair<Array, Array>> fused_state_space(const Array& x, const Array& a, const Array& b, const Array& c,
+                                                   const Array& d, const Array& dt, const Array& state);
+
 // Wraps an elementwise function so that the GPU runs it as one kernel. On the CPU it is the function itself: MLX's
 // CPU compiler calls a C++ compiler at run time.
 using Elementwise = std::function<Array(const Array&, const Array&)>;

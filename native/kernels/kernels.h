@@ -9,6 +9,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 namespace mlxk::kernels {
 
@@ -30,5 +31,11 @@ void* linear(const void* x, const void* w, const void* stream);
 // The same for w packed by MLX's affine quantization to 2, 4 or 8 bits.
 void* quantized_linear(const void* x, const void* w, const void* scales, const void* biases, int group_size, int bits,
                        const void* stream);
+
+// Linear recurrences over float32 arrays, as native/recurrence.h has them: y, in float32, and the new state.
+std::pair<void*, void*> gated_delta(const void* q, const void* k, const void* v, const void* g, const void* beta,
+                                    const void* state, const void* stream);
+std::pair<void*, void*> state_space(const void* x, const void* a, const void* b, const void* c, const void* d,
+                                    const void* dt, const void* state, const void* stream);
 
 }  // namespace mlxk::kernels

@@ -1,0 +1,97 @@
+// Qwen3-Next: hybrid of attention and gated delta nets with a mixture of experts. Reference: mlx-lm,
+// models/qwen3_next.py. Against Qwen3-MoE: of every few layers one attends, with a gate on what it gives, and the others
+// carry a state; each mixture has a shared expert behind a gate.
+
+#include <algorithm>
+#include <string>
+
+#include "decoder.h"
+#include "experts.h"
+#include "gated_delta_net.h"
+
+namespace mlxk {
+namespace {
+
+struct Config : DecoderConfig {
+  int full_attention_interval, num_experts, num_experts_per_tok, decoder_sparse_step, moe_intermediate_size,
+      shared_expert_intermediate_size;
+  bool attention_bias, norm_topk_prob;
+  std::vector<int> mlp_only_layers;
+  GatedDeltaShape linear;
+
+  explicit Config(const ConfigReader& c)
+      : DecoderConfig(c, false),
+        full_attention_interval(c.count("full_attention_interval", 4)),
+        num_experts(c.count_or_zero("num_experts", 0)),
+        num_experts_per_tok(c.count("num_experts_per_tok", 1)),
+        decoder_sparse_step(c.count("decoder_sparse_step", 1)),
+        moe_intermediate_size(c.dim("moe_intermediate_size")),
+        shared_expert_intermediate_size(c.dim("shared_expert_intermediate_size")),
+        attention_bias(c.flag("attention_bias", false)),
+        norm_topk_prob(c.flag("norm_topk_prob", false)),
+        linear(GatedDeltaShape::read(c, hidden_size, rms_norm_eps)) {
+    if (c.has("mlp_only_layers")) mlp_only_layers = c.ints("mlp_only_layers", 0, num_hidden_layers - 1);
+    if (num_experts > 0) require_top_k(c, num_experts_per_tok, "num_experts_per_tok", num_experts);
+    rope = Rope(c, rotary_dims(c, head_dim, "partial_rotary_factor", 0.25f), 10000000.0f);
+  }
+
+  bool attends(int layer) const { return (layer + 1) % full_attention_interval == 0; }
+
+  std::unique_ptr<LayerState> new_state(int layer) const {
+    if (attends(layer)) return std::make_unique<KVCache>();
+    return std::make_unique<RecurrentState>(GatedDeltaNet::kSlots);
+  }
+
+  std::unique_ptr<Mixer> mixer(const Weights& w, int layer) const {
+    if (!attends(layer)) return std::make_unique<GatedDeltaNet>(w["linear_attn"], linear);
+    auto shape = AttentionShape::of(*this, layer);
+    shape.qk_norm = QKNorm::per_head;
+    shape.qkv_bias = shape.o_bias = attention_bias;
+    shape.gated = true;
+    return std::make_unique<SelfAttention>(w["self_attn"], shape, rope);
+  }
+
+  std::unique_ptr<FeedForward> feed_forward(const Weights& layer, int index) const {
+    const Weights w = layer["mlp"];
+    const bool dense = std::ranges::find(mlp_only_layers, index) != mlp_only_layers.end();
+    if (dense || num_experts == 0 || (index + 1) % decoder_sparse_step != 0) {
+      return std::make_unique<GatedMLP>(w, hidden_size, intermediate_size);
+    }
+    stack_experts(w, num_experts);
+    return std::make_unique<SparseMoE>(
+        std::make_unique<SoftmaxRouter>(w["gate"], hidden_size, num_experts, num_experts_per_tok, norm_topk_prob),
+        GatedExperts(w["switch_mlp"], {hidden_size, moe_intermediate_size, num_experts}),
+        std::make_unique<GatedMLP>(w["shared_expert"], hidden_size, shared_expert_intermediate_size),
+        Linear(w["shared_expert_gate"], hidden_size, 1));
+  }
+};
+
+// Original checkpoints, told by their experts one by one, hold the norms less one, and further layers that predict ahead.
+Config prepared(Config c, const Weights& w) {
+  w["mtp"].discard();
+  const Weights layers = w[c.names.layers];
+  bool original = false;
+  for (int i = 0; i < c.num_hidden_layers; ++i) original |= layers[i]["mlp.experts.0.up_proj"].has("weight");
+  if (!original) return c;
+  const auto add_one = [](const Weights& norm) {
+    if (norm.has("weight")) norm.put("weight", norm.peek("weight") + 1.0f);
+  };
+  add_one(w[c.names.norm]);
+  for (int i = 0; i < c.num_hidden_layers; ++i) {
+    for (const char* name : {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"}) {
+      add_one(layers[i][name]);
+    }
+  }
+  return c;
+}
+
+class Qwen3Next final : public Decoder<Config, PreNormBlock<Config>> {
+ public:
+  Qwen3Next(const ConfigReader& reader, const Weights& w) : Decoder(prepared(Config(reader), w), w) {}
+};
+
+}  // namespace
+
+MLXK_MODEL(Qwen3Next, "qwen3_next");
+
+}  // namespace mlxk
