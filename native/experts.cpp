@@ -118,8 +118,8 @@ Array GatedExperts::operator()(const Array& x, const Routing& routing) const {
   const int width = x.dim(-1), k = chosen.back();
   const bool sorted = routing.indices.size() >= kSortFrom;
 
-  Array rows = mx::reshape(x, {-1, 1, 1, width});             // [N, 1, 1, D]
-  Array indices = mx::reshape(routing.indices, {-1, k});      // [N, k]
+  Array rows = mx::reshape(x, {-1, 1, 1, width});         // [N, 1, 1, D]
+  Array indices = mx::reshape(routing.indices, {-1, k});  // [N, k]
   Array order;
   if (sorted) {
     indices = mx::reshape(indices, {-1});

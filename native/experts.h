@@ -58,8 +58,8 @@ struct GroupedTopK {
   int groups = 1, top_groups = 1;
   bool normalize = true;
   float scale = 1;
-  float epsilon = 0;      // added to the sum that normalizes
-  bool softmax = false;   // instead of the sigmoid
+  float epsilon = 0;     // added to the sum that normalizes
+  bool softmax = false;  // instead of the sigmoid
 };
 
 // Reads num_experts_per_tok, n_group, topk_group, norm_topk_prob and routed_scaling_factor.
@@ -89,8 +89,8 @@ struct ExpertsShape {
 // Joins experts.0 to experts.N of a mixture's scope to switch_mlp, where a checkpoint has them one by one.
 void stack_experts(const Weights& w, int experts);
 
-// The sum of the chosen experts' outputs by their weights, each expert a gated feed-forward. Tensors: gate_proj, up_proj,
-// down_proj, stacked [experts, ..].
+// The sum of the chosen experts' outputs by their weights, each expert a gated feed-forward. Tensors: gate_proj,
+// up_proj, down_proj, stacked [experts, ..].
 class GatedExperts {
  public:
   GatedExperts(const Weights& w, const ExpertsShape& shape, Gate gate);
@@ -131,8 +131,8 @@ class SparseMoE : public FeedForward {
   std::optional<Linear> shared_gate_;
 };
 
-// A mixture as DeepSeek-V3 names its parts: gate, switch_mlp (or experts one by one), shared_experts as one feed-forward
-// of `shared` times the experts' width.
+// A mixture as DeepSeek-V3 names its parts: gate, switch_mlp (or experts one by one), shared_experts as one
+// feed-forward of `shared` times the experts' width.
 std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& shape, const GroupedTopK& routing,
                                          int shared);
 

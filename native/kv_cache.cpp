@@ -78,8 +78,9 @@ const Array& Batch::offsets() {
 
 const Array& Batch::positions() {
   if (!positions_) {
-    positions_ = common_offset_ ? mx::expand_dims(mx::arange(*common_offset_, *common_offset_ + length_, mx::Type::i32), 0)
-                                : mx::expand_dims(offsets(), 1) + mx::arange(0, length_, mx::Type::i32);
+    positions_ = common_offset_
+                     ? mx::expand_dims(mx::arange(*common_offset_, *common_offset_ + length_, mx::Type::i32), 0)
+                     : mx::expand_dims(offsets(), 1) + mx::arange(0, length_, mx::Type::i32);
   }
   return positions_;
 }

@@ -72,8 +72,7 @@ Array LatentAttention::operator()(const Array& x, const LayerCache& cache) const
   if (shape_.kv_lora_scale != 1) latent = latent * shape_.kv_lora_scale;
 
   const Array out = by_row(
-      cache,
-      {q[0], rope_(q[1], cache), mx::expand_dims(latent, 1), rope_(mx::expand_dims(compressed[1], 1), cache)},
+      cache, {q[0], rope_(q[1], cache), mx::expand_dims(latent, 1), rope_(mx::expand_dims(compressed[1], 1), cache)},
       [&](const std::vector<Array>& row, int index) { return attend(row[0], row[1], row[2], row[3], cache, index); });
   return o_proj_(mx::reshape(mx::swapaxes(out, 1, 2), {batch, length, -1}));
 }

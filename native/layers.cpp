@@ -179,16 +179,15 @@ Activation read_activation(const ConfigReader& c, std::string_view field, std::s
   if (name == "gelu") return Activation::gelu;
   if (name == "gelu_new" || name == "gelu_fast" || name == "gelu_pytorch_tanh") return Activation::gelu_tanh;
   if (name == "relu2") return Activation::relu2;
-  c.refuse(field, "must be one of gelu, gelu_fast, gelu_new, gelu_pytorch_tanh, relu2, silu, swish, got " + quoted(name));
+  c.refuse(field,
+           "must be one of gelu, gelu_fast, gelu_new, gelu_pytorch_tanh, relu2, silu, swish, got " + quoted(name));
 }
 
 Gate::Gate(Activation activation) : function_(mx::fuse(gate_function(activation))) {}
 
 mx::Unary activate(Activation activation) { return mx::fuse(function_of(activation)); }
 
-Array soft_cap(const Array& x, float cap) {
-  return mx::tanh(x / mx::scalar(cap, x.dtype())) * cap;
-}
+Array soft_cap(const Array& x, float cap) { return mx::tanh(x / mx::scalar(cap, x.dtype())) * cap; }
 
 namespace {
 

@@ -11,8 +11,8 @@
 
 namespace mlxk {
 
-// A matrix [out, in], or with `leading` sizes a stack of them, as the checkpoint stores it: dense, or packed with scales
-// (and biases in affine mode). Tensors: weight, scales, biases.
+// A matrix [out, in], or with `leading` sizes a stack of them, as the checkpoint stores it: dense, or packed with
+// scales (and biases in affine mode). Tensors: weight, scales, biases.
 struct MatrixTensors {
   MatrixTensors(const Weights& w, const mx::Shape& leading, int out, int in);
 

@@ -536,14 +536,14 @@ Array as_f32(const Array& a) { return astype(a, Type::f32); }
 }  // namespace
 
 Recurred fused_gated_delta(const Array& q, const Array& k, const Array& v, const Array& g, const Array& beta,
-                     const Array& state) {
+                           const Array& state) {
   return recurred(kernels::gated_delta(as_f32(q).ctx(), as_f32(k).ctx(), as_f32(v).ctx(), as_f32(g).ctx(),
                                        as_f32(beta).ctx(), as_f32(state).ctx(), stream.ctx),
                   q.dtype());
 }
 
-Recurred fused_state_space(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d, const Array& dt,
-                     const Array& state) {
+Recurred fused_state_space(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
+                           const Array& dt, const Array& state) {
   return recurred(kernels::state_space(as_f32(x).ctx(), as_f32(a).ctx(), as_f32(b).ctx(), as_f32(c).ctx(),
                                        as_f32(d).ctx(), as_f32(dt).ctx(), as_f32(state).ctx(), stream.ctx),
                   x.dtype());

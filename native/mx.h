@@ -190,14 +190,15 @@ Array gather_linear(const Array& x, const Array& w, const Array& indices, bool s
 Array gather_quantized_linear(const Array& x, const Array& w, const Array& scales, const Array& biases,
                               const Array& indices, const QuantizedShape& q, bool sorted);
 
-// x [B, L, C] convolved along L with weight [C, K, 1], a filter of its own for every channel, no padding: [B, L - K + 1, C].
+// x [B, L, C] convolved along L with weight [C, K, 1], a filter of its own for every channel, no padding: [B, L - K +
+// 1, C].
 Array depthwise_conv(const Array& x, const Array& weight);
 
 // --- fused ---------------------------------------------------------------------------------------------------------
 
-Array rms_norm(const Array& x, const Array& weight, float eps);    // an empty weight is all ones
+Array rms_norm(const Array& x, const Array& weight, float eps);                       // an empty weight is all ones
 Array layer_norm(const Array& x, const Array& weight, const Array& bias, float eps);  // either may be empty
-Array swiglu(const Array& gate, const Array& up);  // silu(gate) * up
+Array swiglu(const Array& gate, const Array& up);                                     // silu(gate) * up
 
 struct RopeParameters {
   int dims = 0;
@@ -216,12 +217,12 @@ enum class Mask { none, causal, array };
 Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask,
                 const Array& sinks = {});
 
-// Recurrences in one primitive where this device has a kernel for them, nothing elsewhere; recurrence.h tells the shapes.
-// The result y has the type of the first argument.
+// Recurrences in one primitive where this device has a kernel for them, nothing elsewhere; recurrence.h tells the
+// shapes. The result y has the type of the first argument.
 std::optional<std::pair<Array, Array>> fused_gated_delta(const Array& q, const Array& k, const Array& v, const Array& g,
-                                                   const Array& beta, const Array& state);
+                                                         const Array& beta, const Array& state);
 std::optional<std::pair<Array, Array>> fused_state_space(const Array& x, const Array& a, const Array& b, const Array& c,
-                                                   const Array& d, const Array& dt, const Array& state);
+                                                         const Array& d, const Array& dt, const Array& state);
 
 // Wraps an elementwise function so that the GPU runs it as one kernel. On the CPU it is the function itself: MLX's
 // CPU compiler calls a C++ compiler at run time.

@@ -44,14 +44,14 @@ class ShortConvolution {
 };
 
 // The gated delta rule, arXiv 2412.06464: S <- g S (I - beta k k^T) + beta v k^T, y = S q, a state S [Dv, Dk] a head.
-// q, k [B, L, Hk, Dk], v [B, L, Hv, Dv], g [B, L, Hv] or [B, L, Hv, Dk], beta [B, L, Hv], state [B, Hv, Dv, Dk] float32;
-// Hk divides Hv. Returns y [B, L, Hv, Dv] in the type of q, and the new state.
+// q, k [B, L, Hk, Dk], v [B, L, Hv, Dv], g [B, L, Hv] or [B, L, Hv, Dk], beta [B, L, Hv], state [B, Hv, Dv, Dk]
+// float32; Hk divides Hv. Returns y [B, L, Hv, Dv] in the type of q, and the new state.
 std::pair<Array, Array> gated_delta(const Array& q, const Array& k, const Array& v, const Array& g, const Array& beta,
                                     const Array& state);
 
 // Mamba-2's recurrence, arXiv 2405.21060: S <- exp(dt a) S + dt x B^T, y = S C + D x, a state S [P, N] a head.
-// x [B, L, H, P], a [H] (below zero), B and C [B, L, G, N], D [H], dt [B, L, H] float32, state [B, H, P, N] float32; G divides
-// H. Returns y [B, L, H, P] in the type of x, and the new state.
+// x [B, L, H, P], a [H] (below zero), B and C [B, L, G, N], D [H], dt [B, L, H] float32, state [B, H, P, N] float32; G
+// divides H. Returns y [B, L, H, P] in the type of x, and the new state.
 std::pair<Array, Array> state_space(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
                                     const Array& dt, const Array& state);
 

@@ -92,8 +92,8 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
   // Newer checkpoints (transformers 5) nest the base and the scaling under rope_parameters.
   const auto nested = config.maybe("rope_parameters");
   const auto scaling = config.has("rope_scaling") ? config.maybe("rope_scaling") : nested;
-  const float base = nested && nested->has("rope_theta") ? nested->positive("rope_theta")
-                                                         : config.positive("rope_theta", theta);
+  const float base =
+      nested && nested->has("rope_theta") ? nested->positive("rope_theta") : config.positive("rope_theta", theta);
   config.require(dims > 0 && dims % 2 == 0, "head_dim", "must be even to be rotated");
   config.require(base > 1, "rope_theta", "must be above 1");
 

@@ -36,13 +36,13 @@ struct AttentionShape {
   bool qkv_bias = false, o_bias = false;
   QKNorm qk_norm = QKNorm::none;
   bool norm_after_rope = false;
-  float norm_eps = 0;             // with qk_norm
-  float norm_offset = 0;          // with qk_norm
-  int window = 0;                 // 0 attends to everything
-  std::optional<float> scale{};   // head_dim^-1/2
-  float softcap = 0;              // of the scores; 0 leaves them
-  bool sinks = false;             // a learnt score without a value joins every head's softmax
-  bool gated = false;             // q_proj gives a gate beside each head's query; its sigmoid scales the head's output
+  float norm_eps = 0;            // with qk_norm
+  float norm_offset = 0;         // with qk_norm
+  int window = 0;                // 0 attends to everything
+  std::optional<float> scale{};  // head_dim^-1/2
+  float softcap = 0;             // of the scores; 0 leaves them
+  bool sinks = false;            // a learnt score without a value joins every head's softmax
+  bool gated = false;            // q_proj gives a gate beside each head's query; its sigmoid scales the head's output
   const char *q_norm = "q_norm", *k_norm = "k_norm", *o_proj = "o_proj";
 
   // The fields of a DecoderConfig.

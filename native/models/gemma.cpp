@@ -10,8 +10,7 @@ namespace mlxk {
 namespace {
 
 struct Config : DecoderConfig {
-  explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, true) {
+  explicit Config(const ConfigReader& c) : DecoderConfig(c, true) {
     rope = Rope(c, head_dim, 10000.0f, c.flag("rope_traditional", false));
     tie_word_embeddings = true;
     norm_offset = 1;

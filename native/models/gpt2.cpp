@@ -67,8 +67,7 @@ Config prepared(Config c, const Weights& w) {
 class Gpt2 final : public Decoder<Config, PreNormBlock<Config>> {
  public:
   Gpt2(const ConfigReader& reader, const Weights& w)
-      : Decoder(prepared(Config(reader), w), w),
-        wpe_(w["model"]["wpe"], config().n_positions, config().hidden_size) {}
+      : Decoder(prepared(Config(reader), w), w), wpe_(w["model"]["wpe"], config().n_positions, config().hidden_size) {}
 
   int positions() const override { return config().n_positions; }
 

@@ -36,7 +36,9 @@ class Granite final : public Decoder<Config, PreNormBlock<Config>> {
   Array logits(const Array& hidden) const override { return Decoder::logits(hidden) * (1 / config().logits_scaling); }
 
  protected:
-  Array embed(const Array& ids, Batch& batch) const override { return Decoder::embed(ids, batch) * config().embedding_multiplier; }
+  Array embed(const Array& ids, Batch& batch) const override {
+    return Decoder::embed(ids, batch) * config().embedding_multiplier;
+  }
 };
 
 }  // namespace

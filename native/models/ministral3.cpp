@@ -13,8 +13,7 @@ struct Config : DecoderConfig {
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, true),
         llama_4_scaling_beta(c.child("rope_parameters").number("llama_4_scaling_beta")),
-        original_max_position_embeddings(
-            c.child("rope_parameters").positive("original_max_position_embeddings")) {
+        original_max_position_embeddings(c.child("rope_parameters").positive("original_max_position_embeddings")) {
     rope = Rope(c, head_dim, 10000.0f);
     windows = layer_windows(c, num_hidden_layers, [](int) { return false; });
   }

@@ -10,9 +10,7 @@ namespace {
 struct Config : DecoderConfig {
   bool attention_bias;
 
-  explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, true),
-        attention_bias(c.flag("attention_bias", false)) {
+  explicit Config(const ConfigReader& c) : DecoderConfig(c, true), attention_bias(c.flag("attention_bias", false)) {
     rope = Rope(c, head_dim, 10000.0f, c.flag("rope_traditional", false));
     mlp_bias = c.flag("mlp_bias", false);
   }

@@ -9,7 +9,8 @@ namespace mlxk {
 namespace {
 
 struct Config : LayerNormConfig {
-  explicit Config(const ConfigReader& c) : LayerNormConfig(c, {.norm_eps = "layer_norm_eps", .default_norm_eps = 1e-5f}) {
+  explicit Config(const ConfigReader& c)
+      : LayerNormConfig(c, {.norm_eps = "layer_norm_eps", .default_norm_eps = 1e-5f}) {
     tie_word_embeddings = false;
     lm_head_bias = true;
     names.norm = "model.final_layernorm";

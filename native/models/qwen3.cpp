@@ -8,9 +8,7 @@ namespace mlxk {
 namespace {
 
 struct Config : DecoderConfig {
-  explicit Config(const ConfigReader& c) : DecoderConfig(c, false) {
-    rope = Rope(c, head_dim, 1000000.0f);
-  }
+  explicit Config(const ConfigReader& c) : DecoderConfig(c, false) { rope = Rope(c, head_dim, 1000000.0f); }
 
   AttentionShape attention(int) const {
     auto shape = AttentionShape::of(*this);

@@ -1,6 +1,6 @@
 // Qwen3-Next: hybrid of attention and gated delta nets with a mixture of experts. Reference: mlx-lm,
-// models/qwen3_next.py. Against Qwen3-MoE: of every few layers one attends, with a gate on what it gives, and the others
-// carry a state; each mixture has a shared expert behind a gate.
+// models/qwen3_next.py. Against Qwen3-MoE: of every few layers one attends, with a gate on what it gives, and the
+// others carry a state; each mixture has a shared expert behind a gate.
 
 #include <algorithm>
 #include <string>
@@ -66,7 +66,8 @@ struct Config : DecoderConfig {
   }
 };
 
-// Original checkpoints, told by their experts one by one, hold the norms less one, and further layers that predict ahead.
+// Original checkpoints, told by their experts one by one, hold the norms less one, and further layers that predict
+// ahead.
 Config prepared(Config c, const Weights& w) {
   w["mtp"].discard();
   const Weights layers = w[c.names.layers];

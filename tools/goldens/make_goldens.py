@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes the reference data in test/goldens: tiny models with random weights, and what mlx-lm says about them.
 
-usage: make_goldens.py [--out DIR] [--only CASE,CASE] [--configs FILE]
+usage: make_goldens.py [--goldens DIR] [--missing] [CASE ...]
 
-Each case of configs.json becomes DIR/CASE with config.json, its safetensors and golden.json. Every parameter is drawn
+A case is a folder DIR/CASE whose case.json says what the model is: `config`, and where they are wanted `weights` (a type),
+`quantize`, `modules`, `shards`, `inv_freq`, `samples`. The script adds config.json, the safetensors and golden.json. Every parameter is drawn
 from a generator seeded by the case's name, so a case is the same wherever and in whatever company it is made.
 Reference numbers are float32 on MLX's CPU back end, through the key-value cache, from the files as written; for
 16-bit weights they are the float32 answer of the rounded weights.
@@ -12,7 +13,6 @@ Reference numbers are float32 on MLX's CPU back end, through the key-value cache
 import argparse
 import json
 import math
-import shutil
 import zlib
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +35,11 @@ MAX_CASE_BYTES = 1_000_000
 def draw(name, shape, rng):
     """Nothing keeps its initial 0 or 1: a norm or bias that is ignored has to show."""
     noise = rng.standard_normal(shape)
-    if "embed_tokens" in name:
+    if name.endswith("A_log"):
+        return np.log(1 + 8 * rng.random(shape))
+    if name.endswith("sinks"):
+        return noise
+    if any(part in name for part in ("embed_tokens", "wte", "embeddings", "tok_embeddings")):
         return noise / 4
     if len(shape) > 1:
         return noise * 1.25 / math.sqrt(shape[-1])
@@ -139,9 +143,10 @@ def sampled_run(model, prompt, seed, settings):
     return {"prompt": prompt, "seed": seed, **settings, "tokens": [token for token, _ in steps]}
 
 
-def make_case(name, spec, base, folder):
+def make_case(name, folder):
+    spec = json.loads((folder / "case.json").read_text())
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    config = {key: value for key, value in {**base, **spec["config"]}.items() if value is not None}
+    config = dict(spec["config"])
     model = random_model(config, rng)
     dtype = getattr(mx, spec.get("weights", "float32"))
     if "quantize" in spec:
@@ -153,8 +158,9 @@ def make_case(name, spec, base, folder):
         for layer in range(config["num_hidden_layers"]):
             tensors[f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"] = mx.array(inv_freq)
 
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.name != "case.json":
+            file.unlink()
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     save(folder, tensors, spec.get("shards", 1))
 
@@ -190,17 +196,21 @@ def make_case(name, spec, base, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "test" / "goldens")
-    parser.add_argument("--only", help="names of cases, separated by commas")
-    parser.add_argument("--configs", type=Path, default=HERE / "configs.json")
+    parser.add_argument("--goldens", type=Path, default=HERE.parents[1] / "test" / "goldens")
+    parser.add_argument("--missing", action="store_true", help="only cases that have no data yet")
+    parser.add_argument("cases", nargs="*", help="names of cases; all where none is given")
     arguments = parser.parse_args()
 
     mx.set_default_device(mx.cpu)
     mx.disable_compile()  # on this back end it calls a C++ compiler at run time; the bits are the same
-    configs = json.loads(arguments.configs.read_text())
-    wanted = arguments.only.split(",") if arguments.only else list(configs["cases"])
-    for name in wanted:
-        make_case(name, configs["cases"][name], configs["base"], arguments.out / name)
+    names = arguments.cases or sorted(
+        file.parent.name for file in arguments.goldens.glob("*/case.json")
+    )
+    for name in names:
+        folder = arguments.goldens / name
+        if not (arguments.missing and (folder / "golden.json").exists()):
+            make_case(name, folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -32,9 +32,7 @@ class Recurrence : public mlx::core::Primitive {
       work(from, y, state);
     });
   }
-  void eval_gpu(const Arrays&, Arrays&) final {
-    throw std::runtime_error("a CPU kernel was asked to run on the GPU");
-  }
+  void eval_gpu(const Arrays&, Arrays&) final { throw std::runtime_error("a CPU kernel was asked to run on the GPU"); }
   const char* name() const final { return name_; }
 
  protected:
@@ -147,8 +145,8 @@ std::pair<void*, void*> state_space(const void* x, const void* a, const void* b,
                                     const void* dt, const void* state, const void* stream) {
   if (!on_cpu(stream)) return {nullptr, nullptr};
   const array& input = unwrap(x);
-  return made<StateSpace>({input, unwrap(a), unwrap(b), unwrap(c), unwrap(d), unwrap(dt), unwrap(state)},
-                          input.shape(), stream);
+  return made<StateSpace>({input, unwrap(a), unwrap(b), unwrap(c), unwrap(d), unwrap(dt), unwrap(state)}, input.shape(),
+                          stream);
 }
 
 }  // namespace mlxk::kernels
