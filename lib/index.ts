@@ -29,6 +29,7 @@ export function generate(
     : generateShared(model, input, options);
 }
 
+export * as cache from './cache/index.js';
 export { load } from './load.js';
 export { MlxkError } from './errors.js';
 export type { ErrorCode, ErrorDetail } from './errors.js';

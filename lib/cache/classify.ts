@@ -35,8 +35,8 @@ export function configType(model: ModelFolder): string {
 /** @param name hub id, or the name of a workspace's folder */
 export function frameworkOf(model: ModelFolder, name: string): Framework {
   if (name.includes('mlx-community/')) return 'MLX';
-  if (readmeSaysMlx(model)) return 'MLX';
   if ('quantization' in model.members('config.json')) return 'MLX';
+  if (readmeSaysMlx(model)) return 'MLX';
   const any = (pattern: RegExp): boolean =>
     model.files.some((file) => pattern.test(path.posix.basename(file.name)));
   if (any(/\.gguf$/)) return 'GGUF';
@@ -122,8 +122,8 @@ function isTemplate(value: unknown): boolean {
   return (typeof value === 'string' || Array.isArray(value)) && value.length > 0;
 }
 
-export function capabilitiesOf(model: ModelFolder, name: string): Capability[] {
-  const type = modelTypeOf(model, name);
+/** @param type what `modelTypeOf` says of it */
+export function capabilitiesOf(model: ModelFolder, name: string, type: ModelType): Capability[] {
   if (type === 'embedding') return ['embeddings'];
   if (type === 'audio')
     return translates(model, name) ? ['audio', 'audio-translate-en'] : ['audio'];

@@ -4,18 +4,26 @@
  */
 
 import { SUPPORTED_ARCHITECTURES } from '../supported-architectures.js';
-import { capabilitiesOf, configType, embedderKind, frameworkOf } from './classify.js';
+import { configType, embedderKind } from './classify.js';
 import type { ModelFolder } from './model-folder.js';
-import type { Compatibility, Health } from './types.js';
+import type { Capability, Compatibility, Framework, Health } from './types.js';
 
 const architectures: ReadonlySet<string> = new Set(SUPPORTED_ARCHITECTURES);
 
 const COMPATIBLE: Compatibility = { compatible: true, reason: null };
 
-/** @param name hub id, or the name of a workspace's folder */
-export function compatibilityOf(model: ModelFolder, name: string, health: Health): Compatibility {
+/** What was found out about a model before. */
+export interface Classified {
+  /** Hub id, or the name of a workspace's folder. */
+  readonly name: string;
+  readonly health: Health;
+  readonly framework: Framework;
+  readonly capabilities: readonly Capability[];
+}
+
+export function compatibilityOf(model: ModelFolder, classified: Classified): Compatibility {
+  const { name, health, framework, capabilities } = classified;
   if (!health.healthy) return incompatible(health.reason);
-  const framework = frameworkOf(model, name);
   if (framework !== 'MLX') return incompatible(`Incompatible framework: ${framework}`);
 
   const type = configType(model);
@@ -27,7 +35,6 @@ export function compatibilityOf(model: ModelFolder, name: string, health: Health
   if (isLegacy(model)) return incompatible('Legacy format not supported by mlx-lm');
   if (type === '') return incompatible('config.json missing model_type field');
   if (architectures.has(type)) return COMPATIBLE;
-  const capabilities = capabilitiesOf(model, name);
   const medium = (['vision', 'audio'] as const).find((entry) => capabilities.includes(entry));
   const what = medium === undefined ? '' : ` (${medium} model)`;
   return incompatible(`Model type '${type}' not supported${what}`);

@@ -2,4 +2,13 @@
  * The model manager as an API: `import { cache } from 'mlxk'`. Re-exports only; one operation is one file.
  */
 
-export type { Capability, Framework, Health, ModelEntry, ModelType } from './types.js';
+export { list } from './list.js';
+export { show } from './show.js';
+export { checkHealth as health } from './check.js';
+export { remove } from './remove.js';
+
+export type { HealthEntry, HealthOptions, HealthReport } from './check.js';
+export type { DeepProgress } from './deep.js';
+export type { RemoveOptions, RemoveResult } from './remove.js';
+export type { FileType, ModelMetadata, ShowOptions, ShownFile, ShownModel } from './show.js';
+export type { Capability, Framework, ModelEntry, ModelType } from './types.js';

@@ -4,7 +4,7 @@
  * cache. Knows nothing of models, the network or the command line.
  */
 
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -61,22 +61,22 @@ export function isRepositoryId(id: string): boolean {
 }
 
 /** The models of a cache folder, sorted by id; none when the folder is not there. */
-export async function cachedModels(cacheFolder: string): Promise<CachedModel[]> {
+export function cachedModels(cacheFolder: string): CachedModel[] {
   const models: CachedModel[] = [];
-  for (const entry of await entriesOf(cacheFolder)) {
+  for (const entry of namesIn(cacheFolder)) {
     const id = idOf(entry);
     if (id !== undefined) models.push({ id, folder: path.join(cacheFolder, entry) });
   }
   return models.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
 }
 
-/** The snapshots of a model, newest first. */
-export async function snapshotsOf(model: CachedModel): Promise<Snapshot[]> {
+/** The snapshots of a model, newest first. A few system calls, which are made synchronously: see `ModelFolder`. */
+export function snapshotsOf(model: CachedModel): Snapshot[] {
   const parent = path.join(model.folder, 'snapshots');
   const snapshots: Snapshot[] = [];
-  for (const revision of await entriesOf(parent)) {
+  for (const revision of namesIn(parent)) {
     const folder = path.join(parent, revision);
-    const stats = await stat(folder).catch(() => undefined);
+    const stats = statSync(folder, { throwIfNoEntry: false });
     if (stats?.isDirectory()) snapshots.push({ revision, folder, modifiedMs: stats.mtimeMs });
   }
   return snapshots.sort((a, b) => b.modifiedMs - a.modifiedMs);
@@ -86,13 +86,13 @@ export async function snapshotsOf(model: CachedModel): Promise<Snapshot[]> {
  * The commit a branch or tag pointed to when it was downloaded, as written under `refs/`; `undefined` when the name
  * is none or could lead out of the folder.
  */
-export async function refOf(model: CachedModel, name: string): Promise<string | undefined> {
+export function refOf(model: CachedModel, name: string): string | undefined {
   const segments = name.split('/');
   if (!segments.every((part) => /^[\w.+-]{1,255}$/.test(part) && !/^\.+$/.test(part))) {
     return undefined;
   }
   try {
-    return (await readFile(path.join(model.folder, 'refs', ...segments), 'utf8')).trim();
+    return readFileSync(path.join(model.folder, 'refs', ...segments), 'utf8').trim();
   } catch {
     return undefined; // No such ref: the caller looks among the snapshots.
   }
@@ -105,9 +105,9 @@ export function expandHome(file: string): string {
 }
 
 /** A cache, or part of one, that does not exist is an empty one. */
-async function entriesOf(folder: string): Promise<string[]> {
+function namesIn(folder: string): string[] {
   try {
-    return await readdir(folder);
+    return readdirSync(folder);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return [];

@@ -7,6 +7,7 @@
 import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
+import { packageRoot } from '../package-info.js';
 import { visibleLine } from '../visible.js';
 import { isWorkspace, workspaceHome, workspacesIn } from '../workspace/home.js';
 import {
@@ -21,6 +22,8 @@ import {
   snapshotsOf,
 } from './layout.js';
 
+/** Name of the model that comes with the package. */
+export const BUILTIN = 'builtin';
 /** Owner that a name without one is tried with first. */
 const USUAL_OWNER = 'mlx-community';
 /** Candidates an ambiguity names in its sentence; all of them are in its detail. */
@@ -38,7 +41,7 @@ export interface LocatedInCache {
 
 export interface LocatedWorkspace {
   readonly kind: 'workspace';
-  /** Absolute path. */
+  /** Absolute path, or `builtin`. */
   readonly name: string;
   readonly folder: string;
 }
@@ -79,6 +82,7 @@ export async function locate(
   spec: string,
   env: CacheEnvironment = process.env,
 ): Promise<LocatedModel> {
+  if (spec === BUILTIN) return await locateBuiltin();
   if (isExplicitPath(spec)) return await locateFolder(spec);
   const home = await workspaceHome(env);
   const workspaces = home === undefined || spec === '' ? [] : await workspacesIn(home);
@@ -87,19 +91,19 @@ export async function locate(
 
   const { name, revision } = splitSpec(spec);
   if (name === '' && revision === undefined) throw notFound(spec, env);
-  const inCache = await matchCached(name, env);
+  const inCache = matchCached(name, env);
   const [only] = inCache;
   if (only !== undefined && inCache.length === 1 && isExact(only, name)) {
-    return await atRevision(only, revision);
+    return atRevision(only, revision);
   }
-  const repositories = revision === undefined ? inCache : await having(inCache, revision);
+  const repositories = revision === undefined ? inCache : having(inCache, revision);
   const folders = workspaces.filter((entry) => contains(entry.name, spec));
   const matches = [...folders.map((entry) => entry.name), ...repositories.map(({ id }) => id)];
   if (matches.length > 1) throw ambiguous(spec, matches);
   const [folder] = folders;
   if (folder !== undefined) return workspaceAt(folder.folder);
   const [repository] = repositories;
-  if (repository !== undefined) return await atRevision(repository, revision);
+  if (repository !== undefined) return atRevision(repository, revision);
   throw notFound(spec, env);
 }
 
@@ -107,11 +111,8 @@ export async function locate(
  * The repositories of the cache that a name without revision means: the one of exactly that name (or of that name
  * under the usual owner), else all whose id contains it in any case.
  */
-export async function matchCached(
-  name: string,
-  env: CacheEnvironment = process.env,
-): Promise<CachedModel[]> {
-  const models = await cachedModels(hubCacheFolder(env));
+export function matchCached(name: string, env: CacheEnvironment = process.env): CachedModel[] {
+  const models = cachedModels(hubCacheFolder(env));
   const exact =
     models.find(({ id }) => id === name) ?? models.find((model) => isExact(model, name));
   return exact === undefined ? models.filter(({ id }) => contains(id, name)) : [exact];
@@ -127,9 +128,9 @@ function contains(name: string, part: string): boolean {
 }
 
 /** The snapshot that a repository is at: its `main` as last downloaded, else the newest. */
-export async function currentSnapshot(model: CachedModel): Promise<Snapshot | undefined> {
-  const snapshots = await snapshotsOf(model);
-  const main = await refOf(model, 'main');
+export function currentSnapshot(model: CachedModel): Snapshot | undefined {
+  const snapshots = snapshotsOf(model);
+  const main = refOf(model, 'main');
   return (
     snapshots.find(({ revision }) => revision === main) ??
     snapshots.find(({ revision }) => isCommit(revision)) ??
@@ -142,12 +143,9 @@ export async function currentSnapshot(model: CachedModel): Promise<Snapshot | un
  *
  * @throws MlxkError `ambiguous_match` when several commits start with those digits.
  */
-export async function snapshotAt(
-  model: CachedModel,
-  revision: string,
-): Promise<Snapshot | undefined> {
-  const snapshots = await snapshotsOf(model);
-  const commit = await refOf(model, revision);
+export function snapshotAt(model: CachedModel, revision: string): Snapshot | undefined {
+  const snapshots = snapshotsOf(model);
+  const commit = refOf(model, revision);
   const referred = snapshots.find((snapshot) => snapshot.revision === commit);
   if (referred !== undefined) return referred;
   const digits = revision.toLowerCase();
@@ -166,6 +164,14 @@ export function isCommit(revision: string): boolean {
   return /^[0-9a-f]{40}$/.test(revision);
 }
 
+async function locateBuiltin(): Promise<LocatedWorkspace> {
+  const folder = path.join(packageRoot, 'builtin');
+  if (await isWorkspace(folder)) return { kind: 'workspace', name: BUILTIN, folder };
+  throw new MlxkError('model_not_found', `the built-in model is missing from ${packageRoot}`, {
+    reason: 'builtin_missing',
+  });
+}
+
 async function locateFolder(spec: string): Promise<LocatedWorkspace> {
   const folder = pathOf(spec);
   if (await isWorkspace(folder)) return workspaceAt(folder);
@@ -179,31 +185,26 @@ function workspaceAt(folder: string): LocatedWorkspace {
   return { kind: 'workspace', name: folder, folder };
 }
 
-async function atRevision(
-  model: CachedModel,
-  revision: string | undefined,
-): Promise<LocatedInCache> {
-  const snapshot =
-    revision === undefined ? await currentSnapshot(model) : await snapshotAt(model, revision);
+function atRevision(model: CachedModel, revision: string | undefined): LocatedInCache {
+  const snapshot = revision === undefined ? currentSnapshot(model) : snapshotAt(model, revision);
   if (revision !== undefined && snapshot === undefined) {
     const what = `no revision "${revision}" of it is`;
     throw new MlxkError('model_not_found', `${model.id} is in the cache, but ${what}`, {
       reason: 'revision_missing',
       detail: {
         model: model.id,
-        available_hashes: (await snapshotsOf(model)).map((entry) => entry.revision),
+        available_hashes: snapshotsOf(model).map((entry) => entry.revision),
       },
     });
   }
   return { kind: 'cache', name: model.id, model, snapshot };
 }
 
-async function having(models: readonly CachedModel[], revision: string): Promise<CachedModel[]> {
-  const found = await Promise.all(models.map((model) => snapshotAt(model, revision)));
-  return models.filter((_, index) => found[index] !== undefined);
+function having(models: readonly CachedModel[], revision: string): CachedModel[] {
+  return models.filter((model) => snapshotAt(model, revision) !== undefined);
 }
 
-/** @throws always: the error that lists the candidates. */
+/** The error that lists the candidates. */
 export function ambiguous(spec: string, matches: readonly string[]): MlxkError {
   const more =
     matches.length > CANDIDATES_SHOWN ? `, and ${matches.length - CANDIDATES_SHOWN} more` : '';
@@ -220,7 +221,7 @@ function notFound(spec: string, env: CacheEnvironment): MlxkError {
   const next =
     isRepositoryId(name) && name.includes('/')
       ? `Download it with: mlxk pull ${spec}`
-      : 'Give a cached hub id, a unique part of one, or a folder (with ./ or /)';
+      : 'Give a cached hub id, a unique part of one, a folder (with ./ or /), or "builtin"';
   return new MlxkError(
     'model_not_found',
     `Model "${visibleLine(spec)}" not found in ${hubCacheFolder(env)}. ${next}.`,

@@ -5,7 +5,6 @@
 import { statSync } from 'node:fs';
 import path from 'node:path';
 
-import { workspaceFacts } from '../workspace/facts.js';
 import { capabilitiesOf, frameworkOf, modelTypeOf } from './classify.js';
 import { compatibilityOf } from './compatibility.js';
 import { healthOf } from './health.js';
@@ -33,18 +32,20 @@ export async function modelEntry(located: LocatedModel): Promise<ModelEntry> {
   const files = new ModelFolder(folder);
   const name = located.kind === 'workspace' ? path.basename(located.folder) : located.name;
   const health = integrity(located, files);
-  const runtime = compatibilityOf(files, name, health);
-  const facts =
-    located.kind === 'workspace' ? await workspaceFacts(located.folder) : NOT_A_WORKSPACE;
+  const framework = frameworkOf(files, name);
+  const modelType = modelTypeOf(files, name);
+  const capabilities = capabilitiesOf(files, name, modelType);
+  const runtime = compatibilityOf(files, { name, health, framework, capabilities });
+  const facts = located.kind === 'workspace' ? await factsOf(located.folder) : NOT_A_WORKSPACE;
   const revision = located.kind === 'cache' ? located.snapshot?.revision : undefined;
   return {
     name: located.name,
     hash: revision !== undefined && isCommit(revision) ? revision : null,
     sizeBytes: files.sizeBytes,
     lastModified: modifiedAt(folder),
-    framework: frameworkOf(files, name),
-    modelType: modelTypeOf(files, name),
-    capabilities: capabilitiesOf(files, name),
+    framework,
+    modelType,
+    capabilities,
     health: health.healthy ? 'healthy' : 'unhealthy',
     runtimeCompatible: runtime.compatible,
     reason: health.healthy ? runtime.reason : health.reason,
@@ -56,13 +57,23 @@ export async function modelEntry(located: LocatedModel): Promise<ModelEntry> {
   };
 }
 
+/** Most machines have no workspace, and what reads their files takes as long to load as to list some models. */
+async function factsOf(folder: string): Promise<WorkspaceFacts> {
+  const { workspaceFacts } = await import('../workspace/facts.js');
+  return await workspaceFacts(folder);
+}
+
 /** Health of a located model: a repository of the cache may have no snapshot at all. */
 export function healthOfLocated(located: LocatedModel): Health {
   return integrity(located, new ModelFolder(folderOf(located)));
 }
 
 function integrity(located: LocatedModel, files: ModelFolder): Health {
-  if (located.kind === 'workspace' || located.snapshot !== undefined) return healthOf(files);
+  if (located.kind === 'workspace') {
+    if (files.has('config.json')) return healthOf(files);
+    return { healthy: false, reason: 'No config.json found in workspace' };
+  }
+  if (located.snapshot !== undefined) return healthOf(files);
   const snapshots = path.join(located.model.folder, 'snapshots');
   const has = statSync(snapshots, { throwIfNoEntry: false })?.isDirectory() ?? false;
   return { healthy: false, reason: has ? 'No snapshots found' : 'No snapshots directory found' };

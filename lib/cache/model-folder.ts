@@ -81,11 +81,11 @@ export class ModelFolder {
 
   /** The first bytes of a file; empty when it cannot be read. */
   start(name: string, bytes: number): Buffer {
-    const buffer = Buffer.alloc(bytes);
+    const buffer = Buffer.allocUnsafe(Math.min(bytes, Math.max(0, this.file(name)?.size ?? 0)));
     try {
       const handle = openSync(path.join(this.folder, name), 'r');
       try {
-        return buffer.subarray(0, readSync(handle, buffer, 0, bytes, 0));
+        return buffer.subarray(0, readSync(handle, buffer, 0, buffer.length, 0));
       } finally {
         closeSync(handle);
       }

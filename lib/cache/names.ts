@@ -3,15 +3,12 @@
  */
 
 import { stat } from 'node:fs/promises';
-import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
-import { packageRoot } from '../package-info.js';
 import { type CacheEnvironment, isRepositoryId } from './layout.js';
-import { isExplicitPath, locate, pathOf, splitSpec } from './locate.js';
+import { BUILTIN, isExplicitPath, locate, pathOf, splitSpec } from './locate.js';
 
-/** Name of the model that comes with the package. */
-export const BUILTIN = 'builtin';
+export { BUILTIN };
 
 /** A model found on this machine. */
 export interface ResolvedModel {
@@ -33,7 +30,6 @@ export async function resolveModel(
   spec: string,
   env: CacheEnvironment = process.env,
 ): Promise<ResolvedModel> {
-  if (spec === BUILTIN) return await resolveBuiltin();
   // Loading says more of a folder without config.json than that it is no model.
   if (isExplicitPath(spec) && (await isFolder(pathOf(spec)))) {
     return { name: pathOf(spec), folder: pathOf(spec) };
@@ -55,16 +51,6 @@ export async function resolveModel(
 export function looksLikeModel(spec: string): boolean {
   if (isExplicitPath(spec)) return !/\s/.test(spec);
   return spec.includes('/') && isRepositoryId(splitSpec(spec).name);
-}
-
-async function resolveBuiltin(): Promise<ResolvedModel> {
-  const folder = path.join(packageRoot, 'builtin');
-  if (!(await isFolder(folder))) {
-    throw new MlxkError('model_not_found', `the built-in model is missing from ${packageRoot}`, {
-      reason: 'builtin_missing',
-    });
-  }
-  return { name: BUILTIN, folder };
 }
 
 async function isFolder(file: string): Promise<boolean> {
