@@ -72,8 +72,14 @@ async function entryOf(
     name: located.kind === 'workspace' && !byPath ? path.basename(located.name) : located.name,
     status: healthy ? 'healthy' : 'unhealthy',
     reason,
+    ...(byPath && { managed: await isManaged(located.name) }),
     ...(deep !== undefined && { verifiedFiles: deep.verifiedFiles }),
   };
+}
+
+async function isManaged(folder: string): Promise<boolean> {
+  const { Sentinel } = await import('../workspace/sentinel.js');
+  return (await Sentinel.read(folder)) !== undefined;
 }
 
 async function theModel(spec: string, env: CacheEnvironment): Promise<LocatedModel[]> {

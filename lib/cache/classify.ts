@@ -51,7 +51,7 @@ const FRONT_MATTER_BYTES = 64 * 1024;
 function readmeSaysMlx(model: ModelFolder): boolean {
   if (!model.has('README.md')) return false;
   const text = model.start('README.md', FRONT_MATTER_BYTES).toString('utf8');
-  const [, block] = /^\ufeff?---\r?\n(.*?)^---/ms.exec(text) ?? [];
+  const [, block] = /^\ufeff?---\r?\n(.*?\n)---/s.exec(text) ?? [];
   if (block === undefined) return false;
   const lines = block.split(/\r?\n/);
   const valueOf = (key: string): string | undefined =>

@@ -6,7 +6,7 @@ import path from 'node:path';
 
 import { decimalBytes } from '../format.js';
 import type { CacheEnvironment } from './layout.js';
-import { locate } from './locate.js';
+import { locate, type LocatedModel } from './locate.js';
 import { folderOf, modelEntry, quantizationOf } from './model-entry.js';
 import { ModelFolder } from './model-folder.js';
 import type { ModelEntry } from './types.js';
@@ -51,6 +51,8 @@ export interface ShowOptions {
   readonly files?: boolean;
   /** Give config.json instead of the metadata. */
   readonly config?: boolean;
+  /** Pin the content hash of a managed workspace anew; nothing is done to others. */
+  readonly recalcHash?: boolean;
   readonly env?: CacheEnvironment;
 }
 
@@ -64,18 +66,38 @@ export interface ShowOptions {
  */
 export async function show(spec: string, options: ShowOptions = {}): Promise<ShownModel> {
   const located = await locate(spec, options.env);
+  const hashUpdated = options.recalcHash === true && (await pinHash(located));
   const files = new ModelFolder(folderOf(located));
   const quantization = quantizationOf(files);
   const model = {
-    ...modelEntry(located),
+    ...(await modelEntry(located)),
     ...(quantization !== undefined && { quantization }),
   };
-  const base = { model, workspaceMetadata: null, metadata: null };
+  const base = {
+    model,
+    workspaceMetadata: await sentinelOf(located),
+    metadata: null,
+    ...(hashUpdated && { hashUpdated }),
+  };
   if (options.files === true) return { ...base, files: shownFiles(files) };
   const config = files.json('config.json');
   const members = config.state === 'object' ? config.value : null;
   if (options.config === true) return { ...base, config: members };
   return { ...base, metadata: members === null ? null : metadataOf(members) };
+}
+
+async function pinHash(located: LocatedModel): Promise<boolean> {
+  if (located.kind !== 'workspace') return false;
+  const { pinContentHash } = await import('../workspace/content-hash.js');
+  return (await pinContentHash(located.folder)) !== undefined;
+}
+
+async function sentinelOf(
+  located: LocatedModel,
+): Promise<Readonly<Record<string, unknown>> | null> {
+  if (located.kind !== 'workspace') return null;
+  const { workspaceMetadata } = await import('../workspace/facts.js');
+  return await workspaceMetadata(located.folder);
 }
 
 function shownFiles({ files }: ModelFolder): ShownFile[] {
