@@ -11,6 +11,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'exaone4',
   'gemma',
   'gemma2',
+  'gemma3',
   'gemma3_text',
   'glm4',
   'glm4_moe',
