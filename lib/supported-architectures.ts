@@ -32,6 +32,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'olmo3',
   'phi',
   'phi3',
+  'pixtral',
   'qwen2',
   'qwen2_moe',
   'qwen3',
