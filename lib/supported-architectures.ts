@@ -22,6 +22,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'joyai_llm_flash',
   'kimi_k2',
   'lfm2',
+  'lfm2-vl',
   'llama',
   'llava',
   'ministral3',
