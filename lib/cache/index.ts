@@ -6,9 +6,11 @@ export { list } from './list.js';
 export { show } from './show.js';
 export { checkHealth as health } from './check.js';
 export { remove } from './remove.js';
+export { pull } from './pull.js';
 
 export type { HealthEntry, HealthOptions, HealthReport } from './check.js';
 export type { DeepProgress } from './deep.js';
+export type { PullEvent, PullOptions, PullResult } from './pull.js';
 export type { RemoveOptions, RemoveResult } from './remove.js';
 export type { FileType, ModelMetadata, ShowOptions, ShownFile, ShownModel } from './show.js';
 export type { Capability, Framework, ModelEntry, ModelType } from './types.js';

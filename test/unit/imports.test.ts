@@ -37,6 +37,10 @@ describe('dependencies point one way', () => {
     expect(edges(/^cache\//, /^(model|load|generation|binding|native|tokenizer)$/)).toEqual([]);
   });
 
+  it('the hub knows no cache', () => {
+    expect(edges(/^hub\//, /^(?!hub\/|errors$|package-info$|visible$)/)).toEqual([]);
+  });
+
   it('errors, stop rules and streams depend on nothing', () => {
     expect(edges(/^(errors|stop|stream|suggest)\.ts$/, /./)).toEqual([]);
   });
