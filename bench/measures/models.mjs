@@ -1,0 +1,52 @@
+/**
+ * Decode speed of every family that runs, on its golden of the repository: tiny models on which a step is nearly all
+ * host code. One row a family, and the median of their ratios.
+ */
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { field, pairsOf, promptIds, withSides } from '../harness.mjs';
+import { compare, median } from '../report.mjs';
+
+const PROMPT = 8;
+const TOKENS = 64;
+const PAIRS = 5;
+
+const goldens = fileURLToPath(new URL('../../test/goldens/', import.meta.url));
+
+/** The first golden of each model_type, by name. */
+function families() {
+  const found = new Map();
+  for (const name of readdirSync(goldens).sort()) {
+    const folder = path.join(goldens, name);
+    if (!existsSync(path.join(folder, 'config.json'))) continue;
+    const config = JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf8'));
+    const { model_type: type, quantization } = config;
+    if (quantization === undefined && !found.has(type)) found.set(type, folder);
+  }
+  return [...found].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+export async function measure(peer) {
+  const rows = [];
+  for (const [type, folder] of families()) {
+    await withSides(peer, folder, async (sides) => {
+      const request = { prompt: promptIds(folder, PROMPT), maxTokens: TOKENS };
+      // A toy's scores are close together: ids may part on a rounding, the work stays the same.
+      const pairs = await pairsOf(sides, request, PAIRS, { mayPart: true });
+      const speed = field(pairs, ({ restSeconds }) => (TOKENS - 1) / restSeconds);
+      rows.push(compare(type, 'tokens/s', 'higher', speed));
+      const { ratio } = rows.at(-1);
+      console.log(`${type}: ${ratio.toPrecision(3)}`);
+    });
+  }
+  const ratios = rows.map(({ ratio }) => ratio);
+  const least = rows.reduce((a, b) => (a.ratio < b.ratio ? a : b));
+  const summary = `median ${median(ratios).toPrecision(3)} times, least ${least.ratio.toPrecision(3)} (${least.name})`;
+  return {
+    conditions: `prompt of ${PROMPT} ids, ${TOKENS} greedy ids, batch 1, float32, ${rows.length} families: ${summary}`,
+    rows,
+  };
+}
