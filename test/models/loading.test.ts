@@ -27,6 +27,7 @@ const sliding = path.join(ownGoldens, 'llama-sliding');
 const sharded = path.join(ownGoldens, 'llama-sharded');
 const qwen2 = path.join(ownGoldens, 'qwen2');
 const phi3 = path.join(ownGoldens, 'phi3');
+const own = (name: string): string => path.join(ownGoldens, name);
 
 const UP = 'model.layers.1.mlp.up_proj.weight';
 const NORM = 'model.layers.0.input_layernorm.weight';
@@ -290,6 +291,22 @@ describe('a config that lies', () => {
     })),
     lie('original_max_position_embeddings', 1, 'config_invalid', phi3),
     lie('partial_rotary_factor', 1.5, 'config_invalid', phi3),
+    lie('num_experts_per_tok', 5, 'config_invalid', own('mixtral')),
+    lie('num_experts_per_tok', 0, 'config_invalid', own('qwen2_moe')),
+    lie('num_local_experts', 2 ** 40, 'config_invalid', own('gpt_oss')),
+    lie('layer_types', ['sliding_attention'], 'config_invalid', own('gpt_oss')),
+    lie('mlp_only_layers', [2], 'config_invalid', own('qwen3_moe')),
+    lie('n_group', 3, 'config_invalid', own('deepseek_v3')),
+    lie('topk_group', 5, 'config_invalid', own('deepseek_v3')),
+    lie('topk_method', 'greedy', 'config_invalid', own('deepseek_v3')),
+    lie('kv_lora_rank', 0, 'config_invalid', own('deepseek_v3')),
+    lie('full_attn_idxs', [3], 'config_invalid', own('lfm2')),
+    lie('conv_L_cache', 0, 'config_invalid', own('lfm2')),
+    lie('linear_num_key_heads', 3, 'config_invalid', own('qwen3_next')),
+    lie('full_attention_interval', 0, 'config_invalid', own('qwen3_next')),
+    lie('n_head', 5, 'config_invalid', own('gpt2')),
+    lie('sliding_window', -16, 'config_invalid', own('cohere2')),
+    lie('attn_logit_softcapping', 0, 'config_invalid', own('gemma2')),
   ]);
 
   it('refuses heads so many that the work would never end, before it begins', async () => {
