@@ -255,9 +255,9 @@ describe('whether a model runs', () => {
     ],
     [
       'pictures',
-      { ...config({ model_type: 'llava' }), 'processor_config.json': {} },
+      { ...config({ model_type: 'mllama' }), 'processor_config.json': {} },
       false,
-      "Model type 'llava' not supported (vision model)",
+      "Model type 'mllama' not supported (vision model)",
     ],
     [
       'sound',
