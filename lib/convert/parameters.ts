@@ -1,0 +1,117 @@
+/**
+ * From the tensors of a checkpoint to the parameters of mlx-lm's model: drops what the model computes itself or shares,
+ * and puts the experts of a layer into one tensor. What mlx-lm's `sanitize` functions do for these families; layouts
+ * that need arithmetic are refused by name.
+ */
+
+import { MlxkError } from '../errors.js';
+import type { Config, SourceTensor } from './source.js';
+
+/** A tensor of the converted model: parts are stacked along a new first axis. */
+export interface Parameter {
+  readonly name: string;
+  readonly encoding: string;
+  readonly shape: readonly number[];
+  readonly parts: readonly SourceTensor[];
+  readonly interleavedHeads?: number;
+}
+
+/** Architectures whose output shares the embedding's weights unless config.json says otherwise (as in mlx-lm). */
+const TIED_UNLESS_TOLD = new Set(
+  'llama mistral qwen2 granite olmo2 seed_oss starcoder2 smollm3 ministral3'.split(' '),
+);
+
+/** Names of experts in checkpoints of transformers, and what mlx-lm calls them. */
+const EXPERT =
+  /^(.+)\.experts\.(\d+)\.(w[123]|gate_proj|up_proj|down_proj)\.(weight|scales|biases)$/;
+const EXPERT_NAMES: Readonly<Record<string, string>> = {
+  w1: 'gate_proj',
+  w2: 'down_proj',
+  w3: 'up_proj',
+};
+
+/** What shows that a checkpoint has the layout of its first publisher, which its architecture does not load as is. */
+const FOREIGN: readonly { readonly types: RegExp; readonly name: RegExp }[] = [
+  { types: /./, name: /\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|weight_shape)$/ },
+  { types: /^gpt_oss$/, name: /gate_up_proj|_blocks$/ },
+  { types: /^(deepseek|kimi|glm4_moe_lite)/, name: /\.kv_b_proj\./ },
+  { types: /^qwen3_(next|5)/, name: /\.experts\.\d+\.|^mtp\.|\.mtp\./ },
+  { types: /^gpt2$/, name: /^(h|wte|wpe|ln_f)\./ },
+];
+
+/** @throws MlxkError `not_implemented` for a layout that is not converted. */
+export function parametersOf(
+  tensors: readonly SourceTensor[],
+  config: Config,
+  modelType: string,
+): Parameter[] {
+  refuseForeign(tensors, modelType);
+  const tied = config['tie_word_embeddings'] ?? TIED_UNLESS_TOLD.has(modelType);
+  const parameters: Parameter[] = [];
+  const experts = new Map<string, SourceTensor[]>();
+  for (const tensor of tensors) {
+    if (tensor.name.includes('self_attn.rotary_emb.inv_freq')) continue;
+    if (tied === true && tensor.name.startsWith('lm_head.')) continue;
+    const [, prefix = '', number, projection = '', kind = ''] = EXPERT.exec(tensor.name) ?? [];
+    if (number === undefined) {
+      parameters.push(single(tensor));
+      continue;
+    }
+    const name = `${prefix}.switch_mlp.${EXPERT_NAMES[projection] ?? projection}.${kind}`;
+    const parts = experts.get(name) ?? [];
+    parts[Number(number)] = tensor;
+    experts.set(name, parts);
+  }
+  for (const [name, parts] of experts) parameters.push(stacked(name, parts));
+  return parameters;
+}
+
+function single(tensor: SourceTensor): Parameter {
+  const { name, encoding, shape, interleavedHeads } = tensor;
+  return {
+    name,
+    encoding,
+    shape,
+    parts: [tensor],
+    ...(interleavedHeads !== undefined && { interleavedHeads }),
+  };
+}
+
+function stacked(name: string, parts: readonly (SourceTensor | undefined)[]): Parameter {
+  const whole = Array.from(parts).filter((part) => part !== undefined);
+  const [first] = whole;
+  const alike =
+    first !== undefined &&
+    whole.length === parts.length &&
+    whole.every(
+      (part) => part.encoding === first.encoding && part.shape.join() === first.shape.join(),
+    );
+  if (!alike) {
+    throw new MlxkError(
+      'validation_error',
+      `the experts of ${name} are not all there or differ in shape`,
+      {
+        reason: 'experts_invalid',
+        detail: { tensor: name },
+      },
+    );
+  }
+  return { name, encoding: first.encoding, shape: [whole.length, ...first.shape], parts: whole };
+}
+
+function refuseForeign(tensors: readonly SourceTensor[], modelType: string): void {
+  const rules = FOREIGN.filter(({ types }) => types.test(modelType));
+  const found = tensors.find(
+    ({ name, shape }) =>
+      rules.some((rule) => rule.name.test(name)) ||
+      // Convolutions come as [channels, 1, width] and are [channels, width, 1] in MLX.
+      (/conv(1d)?\.weight$/.test(name) && shape.length === 3 && shape[1] === 1 && shape[2] !== 1),
+  );
+  if (found === undefined) return;
+  throw new MlxkError(
+    'not_implemented',
+    `tensor "${found.name}" is in a layout of ${modelType} that is not converted yet; ` +
+      'start from a checkpoint in MLX format',
+    { reason: 'layout_unsupported', detail: { tensor: found.name, model_type: modelType } },
+  );
+}

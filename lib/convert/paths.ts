@@ -1,0 +1,91 @@
+/**
+ * Where a conversion reads and writes: workspaces by path or by their name in the workspace home, never the cache.
+ */
+
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+
+import { type CacheEnvironment, hubCacheFolder } from '../cache/layout.js';
+import { pathOf } from '../cache/locate.js';
+import { MlxkError } from '../errors.js';
+import { workspaceHome } from '../workspace/home.js';
+import { realTarget } from '../workspace/staging.js';
+
+/**
+ * @param mayBeEmpty whether the target may be an empty folder
+ * @throws MlxkError `validation_error` with the reason `source_missing`, `source_in_cache`, `target_in_cache`,
+ * `target_exists`, `target_not_empty` or `parent_missing`.
+ */
+export async function convertPaths(
+  source: string,
+  target: string,
+  mayBeEmpty: boolean,
+  env: CacheEnvironment,
+): Promise<{ source: string; target: string }> {
+  const home = await workspaceHome(env);
+  const isName = (spec: string): boolean => home !== undefined && /^[^/\\~.][^/\\]*$/.test(spec);
+  const inHome = isName(source) ? path.join(home ?? '', source) : undefined;
+  const named = inHome !== undefined && (await stat(inHome).catch(() => undefined)) !== undefined;
+  const from = await realTarget(named ? inHome : pathOf(source));
+  const to = await realTarget(isName(target) ? path.join(home ?? '', target) : pathOf(target));
+
+  const stats = await stat(from).catch(() => undefined);
+  if (stats === undefined) {
+    throw refusal('source_missing', `Source path does not exist: ${source}`, { source: from });
+  }
+  if (!stats.isDirectory()) {
+    throw refusal('source_no_folder', `Source must be a directory: ${source}`, { source: from });
+  }
+  const cache = await cacheRoot(env);
+  if (isInside(from, cache)) {
+    throw refusal(
+      'source_in_cache',
+      `Source path is in the model cache, which convert only leaves alone: ${from}. ` +
+        'Make a workspace of it first: mlxk clone <model> ./workspace',
+      { source: from },
+    );
+  }
+  if (isInside(to, cache)) {
+    throw refusal(
+      'target_in_cache',
+      `Target path is in the model cache, where convert does not write: ${to}. ` +
+        'Choose a place outside, for example ./workspace',
+      { target: to },
+    );
+  }
+  await checkTarget(target, to, mayBeEmpty);
+  return { source: from, target: to };
+}
+
+async function checkTarget(spec: string, target: string, mayBeEmpty: boolean): Promise<void> {
+  const stats = await stat(target).catch(() => undefined);
+  if (stats === undefined) {
+    const parent = path.dirname(target);
+    if ((await stat(parent).catch(() => undefined))?.isDirectory() === true) return;
+    throw refusal('parent_missing', `Parent directory does not exist: ${parent}`, { target });
+  }
+  if (!mayBeEmpty) {
+    throw refusal(
+      'target_exists',
+      `Target directory exists: ${spec}. Delete it or choose another`,
+      { target },
+    );
+  }
+  if (!stats.isDirectory() || (await readdir(target)).length > 0) {
+    throw refusal('target_not_empty', `Target directory is not empty: ${spec}`, { target });
+  }
+}
+
+/** The folder all of Hugging Face's caches lie in where `HF_HOME` names it, else the model cache alone. */
+async function cacheRoot(env: CacheEnvironment): Promise<string> {
+  const hub = hubCacheFolder(env);
+  return await realTarget(env['HF_HUB_CACHE'] ? hub : path.dirname(hub));
+}
+
+function isInside(file: string, folder: string): boolean {
+  return file === folder || file.startsWith(folder + path.sep);
+}
+
+function refusal(reason: string, message: string, detail: Record<string, unknown>): MlxkError {
+  return new MlxkError('validation_error', message, { reason, detail });
+}
