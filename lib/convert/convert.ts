@@ -27,7 +27,7 @@ import { parametersOf } from './parameters.js';
 import { type ConversionLayout, type FloatType, layOut } from './plan.js';
 import { convertPaths } from './paths.js';
 import { SourceQuantization } from './quantization.js';
-import { convertibleType } from './route.js';
+import { convertibleClass } from './route.js';
 import { type Config, readCheckpoint, readHeader, type Source } from './source.js';
 
 export interface ConvertResult {
@@ -134,7 +134,7 @@ async function convertWeights(
   settings: ConvertSettings,
 ): Promise<Made> {
   const source = await readCheckpoint(folder);
-  const modelType = convertibleType(source.config, `convert --${settings.mode}`);
+  const modelClass = convertibleClass(source.config, `convert --${settings.mode}`);
   const quantized = new SourceQuantization(source.config);
   if (settings.mode === 'dequantize' && !quantized.present) {
     throw new MlxkError('validation_error', `${folder} is not quantized`, {
@@ -142,13 +142,13 @@ async function convertWeights(
       detail: { folder },
     });
   }
-  const parameters = parametersOf(source.tensors, source.config, modelType);
+  const parameters = parametersOf(source.tensors, source.config, modelClass);
   const cast = settings.dtype ?? statedDtype(source.config);
   const { quantize } = settings;
   const changes = { cast, quantize, dequantize: settings.mode === 'dequantize' };
   const files = (await filesToCopy(folder)).filter(({ name }) => isCompanion(name));
   const layoutFor = (out: string): ConversionLayout =>
-    layOut(parameters, source.files, { modelType, changes, source: quantized, folder: out });
+    layOut(parameters, source.files, { modelClass, changes, source: quantized, folder: out });
 
   await requireSpace(target, layoutFor(target).bytes + bytesOf(files));
   let contentHash: string | null = null;

@@ -35,6 +35,15 @@ const USUAL = [
 ];
 
 const UP_BEFORE_DOWN = ['gate_proj', 'up_proj', 'down_proj'];
+const MLA = [
+  'q_a_proj',
+  'q_a_layernorm',
+  'q_b_proj',
+  'kv_a_proj_with_mqa',
+  'kv_a_layernorm',
+  'embed_q',
+  'unembed_out',
+];
 const MLP_LAST = ['self_attn', 'linear_attn', 'input_layernorm', 'post_attention_layernorm', 'mlp'];
 
 /** Children of modules of these names stand in another order than usual. */
@@ -44,10 +53,11 @@ const BY_PARENT: Readonly<Record<string, readonly string[]>> = {
   linear_attn: ['conv1d', 'in_proj_qkvz', 'in_proj_ba', 'dt_bias', 'A_log', 'norm', 'out_proj'],
 };
 
-/** Architectures whose classes list something in another order than usual. */
-const BY_TYPE: Readonly<Record<string, readonly string[]>> = {
+/** Files of mlx-lm whose classes list something in another order than usual. */
+const BY_CLASS: Readonly<Record<string, readonly string[]>> = {
+  cohere: UP_BEFORE_DOWN,
   cohere2: UP_BEFORE_DOWN,
-  deepseek_v3: [...UP_BEFORE_DOWN, 'switch_mlp', 'gate'],
+  deepseek_v3: ['q_proj', ...MLA, ...UP_BEFORE_DOWN, 'switch_mlp', 'gate'],
   glm4_moe: [...UP_BEFORE_DOWN, 'switch_mlp', 'gate'],
   gemma2: ['pre_feedforward_layernorm', 'post_feedforward_layernorm', 'post_attention_layernorm'],
   gpt_oss: ['embed_tokens', 'norm', 'layers'],
@@ -58,11 +68,11 @@ const BY_TYPE: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Compares two parameter names as mlx-lm would list them. */
-export function parameterOrder(modelType: string): (a: string, b: string) => number {
-  const ofType = reordered(USUAL, BY_TYPE[modelType] ?? []);
-  const usual = ranks(ofType);
+export function parameterOrder(modelClass: string): (a: string, b: string) => number {
+  const ofClass = reordered(USUAL, BY_CLASS[modelClass] ?? []);
+  const usual = ranks(ofClass);
   const byParent = new Map(
-    Object.entries(BY_PARENT).map(([name, list]) => [name, ranks(reordered(ofType, list))]),
+    Object.entries(BY_PARENT).map(([name, list]) => [name, ranks(reordered(ofClass, list))]),
   );
   return (a, b) => {
     const first = a.split('.');

@@ -18,8 +18,11 @@ export interface Parameter {
 
 /** Architectures whose output shares the embedding's weights unless config.json says otherwise (as in mlx-lm). */
 const TIED_UNLESS_TOLD = new Set(
-  'llama mistral qwen2 granite olmo2 seed_oss starcoder2 smollm3 ministral3'.split(' '),
+  'llama qwen2 granite olmo2 seed_oss starcoder2 smollm3 ministral3'.split(' '),
 );
+
+/** Architectures that take an output matrix where there is one, whatever config.json says. */
+const HEAD_STAYS = new Set(['gemma3_text']);
 
 /** Names of experts in checkpoints of transformers, and what mlx-lm calls them. */
 const EXPERT =
@@ -43,15 +46,16 @@ const FOREIGN: readonly { readonly types: RegExp; readonly name: RegExp }[] = [
 export function parametersOf(
   tensors: readonly SourceTensor[],
   config: Config,
-  modelType: string,
+  modelClass: string,
 ): Parameter[] {
-  refuseForeign(tensors, modelType);
-  const tied = config['tie_word_embeddings'] ?? TIED_UNLESS_TOLD.has(modelType);
+  refuseForeign(tensors, modelClass);
+  const tied = config['tie_word_embeddings'] ?? TIED_UNLESS_TOLD.has(modelClass);
   const parameters: Parameter[] = [];
   const experts = new Map<string, SourceTensor[]>();
   for (const tensor of tensors) {
     if (tensor.name.includes('self_attn.rotary_emb.inv_freq')) continue;
-    if (tied === true && tensor.name.startsWith('lm_head.')) continue;
+    if (tied === true && !HEAD_STAYS.has(modelClass) && tensor.name.startsWith('lm_head.'))
+      continue;
     const [, prefix = '', number, projection = '', kind = ''] = EXPERT.exec(tensor.name) ?? [];
     if (number === undefined) {
       parameters.push(single(tensor));
@@ -99,8 +103,8 @@ function stacked(name: string, parts: readonly (SourceTensor | undefined)[]): Pa
   return { name, encoding: first.encoding, shape: [whole.length, ...first.shape], parts: whole };
 }
 
-function refuseForeign(tensors: readonly SourceTensor[], modelType: string): void {
-  const rules = FOREIGN.filter(({ types }) => types.test(modelType));
+function refuseForeign(tensors: readonly SourceTensor[], modelClass: string): void {
+  const rules = FOREIGN.filter(({ types }) => types.test(modelClass));
   const found = tensors.find(
     ({ name, shape }) =>
       rules.some((rule) => rule.name.test(name)) ||
@@ -110,8 +114,8 @@ function refuseForeign(tensors: readonly SourceTensor[], modelType: string): voi
   if (found === undefined) return;
   throw new MlxkError(
     'not_implemented',
-    `tensor "${found.name}" is in a layout of ${modelType} that is not converted yet; ` +
+    `tensor "${found.name}" is in a layout of ${modelClass} that is not converted yet; ` +
       'start from a checkpoint in MLX format',
-    { reason: 'layout_unsupported', detail: { tensor: found.name, model_type: modelType } },
+    { reason: 'layout_unsupported', detail: { tensor: found.name, model_type: modelClass } },
   );
 }

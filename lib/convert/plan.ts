@@ -81,7 +81,7 @@ export function layOut(
   parameters: readonly Parameter[],
   files: readonly string[],
   options: {
-    readonly modelType: string;
+    readonly modelClass: string;
     readonly changes: Changes;
     readonly source: SourceQuantization;
     readonly folder: string;
@@ -89,20 +89,23 @@ export function layOut(
   },
 ): ConversionLayout {
   const byName = new Map(parameters.map((parameter) => [parameter.name, parameter]));
-  const order = parameterOrder(options.modelType);
+  const order = parameterOrder(options.modelClass);
   const names = [...byName.keys()].sort(order);
   const { quantize } = options.changes;
   const paths = names.flatMap((name) => (name.endsWith('.weight') ? [modulePath(name)] : []));
   const quantizer =
-    quantize === undefined ? undefined : new Quantizer(quantize, options.modelType, paths);
+    quantize === undefined ? undefined : new Quantizer(quantize, options.modelClass, paths);
   const drafts: Draft[] = [];
   for (const name of names) {
     const parameter = byName.get(name);
     if (parameter === undefined || isPartOfMatrix(name, byName, options.changes)) continue;
     drafts.push(draft(parameter, byName, options.changes, options.source, quantizer));
   }
+  const parents = new Set(names.map((name) => modulePath(modulePath(name))));
   const outputs = drafts
     .flatMap(({ outputs: made }) => Object.values(made))
+    // mlx-lm counts modules without children only, so not the numbers that stand beside some.
+    .map((made) => (parents.has(modulePath(made.name)) ? { ...made, parameters: 0 } : made))
     .sort((a, b) => order(a.name, b.name));
   const shards = shardsOf(outputs, options.maxShardBytes ?? MAX_SHARD_BYTES);
   return {

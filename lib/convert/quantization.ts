@@ -54,27 +54,27 @@ const AT_EIGHT_BITS: Readonly<Record<string, RegExp>> = {
 };
 const EIGHT_BITS: NativeQuantization = { mode: 'affine', bits: 8, groupSize: 64 };
 
-/** Matrices that mlx-lm's models multiply with themselves, so that they stay as they are. */
-const NEVER: readonly RegExp[] = [/conv(1d)?$/, /\.conv\./];
-const BARE_ROUTERS = /^(deepseek|glm4_moe|kimi|dots1|exaone_moe|minimax_m2)/;
+/** What has two axes or more and is no matrix of a linear layer or an embedding. */
+const NEVER = /(^|\.)conv(1d)?$|norm$/;
+const BARE_ROUTERS = /^(deepseek|glm4_moe|dots1|exaone_moe)/;
 
 /** Chooses for one model; asked in parameter order, so that the config lists exceptions as mlx-lm does. */
 export class Quantizer {
   readonly #settings: QuantizeSettings;
-  readonly #modelType: string;
+  readonly #modelClass: string;
   readonly #layers: number;
   readonly #exceptions: Config = {};
 
   /** @throws MlxkError `validation_error` for a recipe on a model without `down_proj` modules. */
-  constructor(settings: QuantizeSettings, modelType: string, paths: readonly string[]) {
+  constructor(settings: QuantizeSettings, modelClass: string, paths: readonly string[]) {
     this.#settings = settings;
-    this.#modelType = modelType;
+    this.#modelClass = modelClass;
     const layers = paths.map((path) => Number(/\.(?:layers|h)\.(\d+)\./.exec(path)?.[1] ?? -1));
     this.#layers = Math.max(...layers, -1) + 1;
     if (settings.mixed !== undefined && !paths.some((path) => path.includes('down_proj'))) {
       throw new MlxkError(
         'validation_error',
-        `the recipe ${settings.mixed} does not fit ${modelType}: it has no down_proj`,
+        `the recipe ${settings.mixed} does not fit ${modelClass}: it has no down_proj`,
         { reason: 'recipe_unsuitable', detail: { recipe: settings.mixed } },
       );
     }
@@ -85,8 +85,8 @@ export class Quantizer {
     const columns = shape.at(-1) ?? 0;
     if (shape.length < 2 || columns === 0 || columns % this.#settings.groupSize !== 0)
       return undefined;
-    if (NEVER.some((pattern) => pattern.test(path))) return undefined;
-    if (BARE_ROUTERS.test(this.#modelType) && /mlp\.gate$/.test(path)) return undefined;
+    if (NEVER.test(path)) return undefined;
+    if (BARE_ROUTERS.test(this.#modelClass) && /mlp\.gate$/.test(path)) return undefined;
     const { mode, bits, groupSize } = this.#settings;
     const usual = { mode, bits, groupSize };
     if (this.#settings.mixed !== undefined) {
@@ -94,7 +94,7 @@ export class Quantizer {
       this.#exceptions[path] = { group_size: groupSize, bits: mixed.bits, mode };
       return mixed;
     }
-    if (AT_EIGHT_BITS[this.#modelType]?.test(path) !== true) return usual;
+    if (AT_EIGHT_BITS[this.#modelClass]?.test(path) !== true) return usual;
     const fits = columns % EIGHT_BITS.groupSize === 0;
     const eight = fits ? EIGHT_BITS : { ...EIGHT_BITS, groupSize: 32 };
     this.#exceptions[path] = { group_size: eight.groupSize, bits: eight.bits };

@@ -14,8 +14,18 @@ const VISION_TYPES = new Set(
 );
 const SPEECH_TYPES = new Set(['whisper', 'vibevoice', 'voxtral']);
 
-/** The `model_type` of a text model. @throws MlxkError `not_implemented` or `unsupported_multimodal`. */
-export function convertibleType(config: Config, operation: string): string {
+/** Types that mlx-lm loads with another type's classes (`MODEL_REMAPPING`). */
+const CLASS_OF: Readonly<Record<string, string>> = {
+  iquestcoder: 'llama',
+  joyai_llm_flash: 'deepseek_v3',
+  kimi_k2: 'deepseek_v3',
+  minimax_m2: 'minimax',
+  mistral: 'llama',
+  xverse: 'llama',
+};
+
+/** The file of mlx-lm that a text model's rules are found under. @throws MlxkError `not_implemented` or `unsupported_multimodal`. */
+export function convertibleClass(config: Config, operation: string): string {
   const stated = config['model_type'];
   const type = typeof stated === 'string' ? stated : '';
   const lowered = type.toLowerCase();
@@ -56,7 +66,7 @@ export function convertibleType(config: Config, operation: string): string {
       'text',
     );
   }
-  return type;
+  return CLASS_OF[type] ?? type;
 }
 
 function notImplemented(
