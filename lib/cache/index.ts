@@ -7,7 +7,10 @@ export { show } from './show.js';
 export { checkHealth as health } from './check.js';
 export { remove } from './remove.js';
 export { pull } from './pull.js';
+export { convert } from '../convert/convert.js';
 
+export type { ConvertResult } from '../convert/convert.js';
+export type { ConvertDtype, ConvertOptions, ConvertProgress } from '../convert/options.js';
 export type { HealthEntry, HealthOptions, HealthReport } from './check.js';
 export type { DeepProgress } from './deep.js';
 export type { PullEvent, PullOptions, PullResult } from './pull.js';

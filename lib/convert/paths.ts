@@ -36,7 +36,7 @@ export async function convertPaths(
   if (!stats.isDirectory()) {
     throw refusal('source_no_folder', `Source must be a directory: ${source}`, { source: from });
   }
-  const cache = await cacheRoot(env);
+  const cache = await realTarget(hubCacheFolder(env));
   if (isInside(from, cache)) {
     throw refusal(
       'source_in_cache',
@@ -74,12 +74,6 @@ async function checkTarget(spec: string, target: string, mayBeEmpty: boolean): P
   if (!stats.isDirectory() || (await readdir(target)).length > 0) {
     throw refusal('target_not_empty', `Target directory is not empty: ${spec}`, { target });
   }
-}
-
-/** The folder all of Hugging Face's caches lie in where `HF_HOME` names it, else the model cache alone. */
-async function cacheRoot(env: CacheEnvironment): Promise<string> {
-  const hub = hubCacheFolder(env);
-  return await realTarget(env['HF_HUB_CACHE'] ? hub : path.dirname(hub));
 }
 
 function isInside(file: string, folder: string): boolean {

@@ -19,8 +19,8 @@ import path from 'node:path';
 import { MlxkError } from '../errors.js';
 
 const PREFIX = '.mlxk_making_';
-/** Names the machine whose process fills the folder; removed before the folder takes its name. */
-const OWNER_FILE = '.mlxk_owner';
+/** Names the machine whose process fills the folder; removed at the end, and no part of a content hash. */
+const OWNER_FILE = '.mlxk_making.lock';
 
 /** Absolute path of a folder that need not exist yet, links in its parents followed. */
 export async function realTarget(target: string): Promise<string> {

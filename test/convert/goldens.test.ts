@@ -24,11 +24,12 @@ interface Conversion {
   greedy?: number[];
 }
 
-const { cases } = JSON.parse(
-  readFileSync(path.join(ownGoldens, 'conversions.json'), 'utf8'),
-) as { cases: Conversion[] };
+const { cases } = JSON.parse(readFileSync(path.join(ownGoldens, 'conversions.json'), 'utf8')) as {
+  cases: Conversion[];
+};
 
-const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex');
+const sha256 = (data: Uint8Array | string): string =>
+  createHash('sha256').update(data).digest('hex');
 
 async function tensorsHash(file: string): Promise<string> {
   const data = readFileSync(file);
