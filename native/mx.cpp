@@ -549,6 +549,20 @@ Recurred fused_state_space(const Array& x, const Array& a, const Array& b, const
                   x.dtype());
 }
 
+Recurred fused_selective_scan(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
+                              const Array& dt, const Array& state) {
+  return recurred(kernels::selective_scan(as_f32(x).ctx(), as_f32(a).ctx(), as_f32(b).ctx(), as_f32(c).ctx(),
+                                          as_f32(d).ctx(), as_f32(dt).ctx(), as_f32(state).ctx(), stream.ctx),
+                  x.dtype());
+}
+
+Recurred fused_wkv7(const Array& r, const Array& w, const Array& k, const Array& v, const Array& a, const Array& b,
+                    const Array& state) {
+  return recurred(kernels::wkv7(as_f32(r).ctx(), as_f32(w).ctx(), as_f32(k).ctx(), as_f32(v).ctx(), as_f32(a).ctx(),
+                                as_f32(b).ctx(), as_f32(state).ctx(), stream.ctx),
+                  r.dtype());
+}
+
 namespace {
 
 template <class Function>

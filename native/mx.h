@@ -223,6 +223,11 @@ std::optional<std::pair<Array, Array>> fused_gated_delta(const Array& q, const A
                                                          const Array& beta, const Array& state);
 std::optional<std::pair<Array, Array>> fused_state_space(const Array& x, const Array& a, const Array& b, const Array& c,
                                                          const Array& d, const Array& dt, const Array& state);
+std::optional<std::pair<Array, Array>> fused_selective_scan(const Array& x, const Array& a, const Array& b,
+                                                            const Array& c, const Array& d, const Array& dt,
+                                                            const Array& state);
+std::optional<std::pair<Array, Array>> fused_wkv7(const Array& r, const Array& w, const Array& k, const Array& v,
+                                                  const Array& a, const Array& b, const Array& state);
 
 // Wraps an elementwise function so that the GPU runs it as one kernel. On the CPU it is the function itself: MLX's
 // CPU compiler calls a C++ compiler at run time.

@@ -77,6 +77,11 @@ Array at(const Array& a, int t) {  // [B, L, ..] to [B, ..]
 std::pair<Array, Array> gated_delta(const Array& q, const Array& k, const Array& v, const Array& g, const Array& beta,
                                     const Array& state) {
   if (auto fused = mx::fused_gated_delta(q, k, v, g, beta, state)) return *fused;
+  return composed::gated_delta(q, k, v, g, beta, state);
+}
+
+std::pair<Array, Array> composed::gated_delta(const Array& q, const Array& k, const Array& v, const Array& g,
+                                              const Array& beta, const Array& state) {
   const int length = q.dim(1), repeats = v.dim(2) / q.dim(2);
   const Array qs = repeats > 1 ? mx::repeat(q, repeats, 2) : q, ks = repeats > 1 ? mx::repeat(k, repeats, 2) : k;
   const bool by_channel = g.ndim() == 4;
@@ -114,6 +119,11 @@ Array segment_sums(const Array& x) {
 std::pair<Array, Array> state_space(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
                                     const Array& dt, const Array& state) {
   if (auto fused = mx::fused_state_space(x, a, b, c, d, dt, state)) return *fused;
+  return composed::state_space(x, a, b, c, d, dt, state);
+}
+
+std::pair<Array, Array> composed::state_space(const Array& x, const Array& a, const Array& b, const Array& c,
+                                              const Array& d, const Array& dt, const Array& state) {
   const int batch = x.dim(0), length = x.dim(1), heads = x.dim(2), width = x.dim(3), groups = b.dim(2), n = b.dim(3);
   const int repeats = heads / groups;
   const Array dta = dt * mx::reshape(a, {1, 1, -1}), dtx = mx::expand_dims(dt, -1) * x;
@@ -139,6 +149,60 @@ std::pair<Array, Array> state_space(const Array& x, const Array& a, const Array&
   }
   const Array y = ys.size() == 1 ? ys.front() : mx::concatenate(ys, 1);
   return {y + x * mx::astype(mx::reshape(d, {1, 1, heads, 1}), x.dtype()), s};
+}
+
+std::pair<Array, Array> selective_scan(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
+                                       const Array& dt, const Array& state) {
+  if (auto fused = mx::fused_selective_scan(x, a, b, c, d, dt, state)) return *fused;
+  return composed::selective_scan(x, a, b, c, d, dt, state);
+}
+
+std::pair<Array, Array> composed::selective_scan(const Array& x, const Array& a, const Array& b, const Array& c,
+                                                 const Array& d, const Array& dt, const Array& state) {
+  const Array dtx = dt * x;
+  Array s = state;
+  std::vector<Array> ys;
+  for (int t = 0; t < x.dim(1); ++t) {
+    const Array input = mx::expand_dims(at(dtx, t), -1) * mx::expand_dims(at(b, t), -2);  // [B, C, N]
+    s = s * mx::exp(mx::expand_dims(at(dt, t), -1) * a) + input;
+    ys.push_back(mx::astype(mx::sum(s * mx::expand_dims(at(c, t), -2), -1, false), x.dtype()));
+  }
+  return {mx::stack(ys, 1) + x * mx::astype(d, x.dtype()), s};
+}
+
+std::pair<Array, Array> wkv7(const Array& r, const Array& w, const Array& k, const Array& v, const Array& a,
+                             const Array& b, const Array& state) {
+  if (auto fused = mx::fused_wkv7(r, w, k, v, a, b, state)) return *fused;
+  return composed::wkv7(r, w, k, v, a, b, state);
+}
+
+std::pair<Array, Array> composed::wkv7(const Array& r, const Array& w, const Array& k, const Array& v, const Array& a,
+                                       const Array& b, const Array& state) {
+  const auto row = [](const Array& x, int t) { return mx::expand_dims(at(x, t), -2); };     // [B, H, 1, D]
+  const auto column = [](const Array& x, int t) { return mx::expand_dims(at(x, t), -1); };  // [B, H, D, 1]
+  Array s = state;
+  std::vector<Array> ys;
+  for (int t = 0; t < r.dim(1); ++t) {
+    const Array recalled = mx::sum(s * row(a, t), -1, true);
+    s = s * row(w, t) + recalled * row(b, t) + column(v, t) * row(k, t);
+    ys.push_back(mx::astype(mx::sum(s * row(r, t), -1, false), r.dtype()));
+  }
+  return {mx::stack(ys, 1), s};
+}
+
+Array linear_scan(const Array& x, const Array& a, const Array& state) {
+  const int length = x.dim(1);
+  const auto slice = [](const Array& whole, int from, int to) { return mx::slice(whole, 1, from, to); };
+  const Array first = slice(x, 0, 1) + slice(a, 0, 1) * mx::expand_dims(state, 1);
+  Array sums = length == 1 ? first : mx::concatenate({first, slice(x, 1, length)}, 1), decays = a;
+  // Each round doubles the span of positions that a sum covers.
+  for (int span = 1; span < length; span *= 2) {
+    const Array later = slice(decays, span, length);
+    sums =
+        mx::concatenate({slice(sums, 0, span), slice(sums, span, length) + later * slice(sums, 0, length - span)}, 1);
+    decays = mx::concatenate({slice(decays, 0, span), later * slice(decays, 0, length - span)}, 1);
+  }
+  return sums;
 }
 
 }  // namespace mlxk

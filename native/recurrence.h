@@ -55,6 +55,33 @@ std::pair<Array, Array> gated_delta(const Array& q, const Array& k, const Array&
 std::pair<Array, Array> state_space(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
                                     const Array& dt, const Array& state);
 
+// Mamba's recurrence, arXiv 2312.00752 (algorithm 2): S <- exp(dt a) S + dt x B^T, y = S C + D x, a state S [N] and
+// time steps of its own for every channel. x and dt [B, L, C], a [C, N] (below zero), b and c [B, L, N], d [C], state
+// [B, C, N] float32. Returns y [B, L, C] in the type of x, and the new state.
+std::pair<Array, Array> selective_scan(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
+                                       const Array& dt, const Array& state);
+
+// RWKV-7's recurrence, arXiv 2503.14456 equation 17: S <- S diag(w) + (S a) b^T + v k^T, y = S r, a state S [D, D] a
+// head. All but the state [B, L, H, D]; state [B, H, D, D] float32. Returns y [B, L, H, D] in the type of r, and the
+// new state.
+std::pair<Array, Array> wkv7(const Array& r, const Array& w, const Array& k, const Array& v, const Array& a,
+                             const Array& b, const Array& state);
+
+// The same composed of MLX's operations, for devices without a kernel of ours.
+namespace composed {
+std::pair<Array, Array> gated_delta(const Array& q, const Array& k, const Array& v, const Array& g, const Array& beta,
+                                    const Array& state);
+std::pair<Array, Array> state_space(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
+                                    const Array& dt, const Array& state);
+std::pair<Array, Array> selective_scan(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
+                                       const Array& dt, const Array& state);
+std::pair<Array, Array> wkv7(const Array& r, const Array& w, const Array& k, const Array& v, const Array& a,
+                             const Array& b, const Array& state);
+}  // namespace composed
+
+// h <- a h + x for every channel: x and a [B, L, C], state [B, C], all of one type. Returns h [B, L, C].
+Array linear_scan(const Array& x, const Array& a, const Array& state);
+
 // softplus(dt + bias) held within [low, high], in float32: how Mamba-2 reads its time steps.
 Array time_steps(const Array& dt, const Array& bias, float low, float high);
 

@@ -37,5 +37,9 @@ std::pair<void*, void*> gated_delta(const void* q, const void* k, const void* v,
                                     const void* state, const void* stream);
 std::pair<void*, void*> state_space(const void* x, const void* a, const void* b, const void* c, const void* d,
                                     const void* dt, const void* state, const void* stream);
+std::pair<void*, void*> selective_scan(const void* x, const void* a, const void* b, const void* c, const void* d,
+                                       const void* dt, const void* state, const void* stream);
+std::pair<void*, void*> wkv7(const void* r, const void* w, const void* k, const void* v, const void* a, const void* b,
+                             const void* state, const void* stream);
 
 }  // namespace mlxk::kernels

@@ -1,6 +1,8 @@
-// Linear recurrences: the gated delta rule and Mamba-2's. Composed of MLX operations they take a graph of several
-// operations for every position, or a square matrix for every chunk of them.
+// Linear recurrences: the gated delta rule, Mamba-2's, Mamba's and RWKV-7's. Composed of MLX operations they take a
+// graph of several operations for every position, or a square matrix for every chunk of them.
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/cpu/primitive.h"
@@ -117,6 +119,92 @@ class StateSpace final : public Recurrence {
   }
 };
 
+// e^x to a few units in the last place, in operations that vectorize: x = n ln 2 + r, then a polynomial in r (the
+// coefficients are those of Cephes' expf).
+inline float exponential(float x) {
+  x = std::min(std::max(x, -87.0f), 88.0f);
+  constexpr float kRound = 12582912.0f;  // added to a float below 2^22, it leaves the nearest integer in the low bits
+  const float shifted = x * 1.44269504088896341f + kRound, n = shifted - kRound;
+  const float r = x - n * 0.693359375f - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1;
+  return p * std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
+}
+
+// s <- exp(dt a) s + dtx b; returns s c.
+MLXK_VECTORIZED float scan_step(float* s, const float* a, const float* b, const float* c, float dt, float dtx, int n) {
+  constexpr int kLanes = 16;
+  float lanes[kLanes] = {};
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int j = 0; j < kLanes; ++j) {
+      s[i + j] = s[i + j] * exponential(dt * a[i + j]) + dtx * b[i + j];
+      lanes[j] += s[i + j] * c[i + j];
+    }
+  }
+  float sum = sum_of(lanes);
+  for (; i < n; ++i) {
+    s[i] = s[i] * exponential(dt * a[i]) + dtx * b[i];
+    sum += s[i] * c[i];
+  }
+  return sum;
+}
+
+class SelectiveScan final : public Recurrence {
+ public:
+  explicit SelectiveScan(mlx::core::Stream stream) : Recurrence(stream, "mlxk::SelectiveScan") {}
+
+ protected:
+  // inputs: x, a, b, c, d, dt, state
+  Work work(const Arrays& inputs) const override {
+    const int batch = inputs[0].shape(0), length = inputs[0].shape(1), channels = inputs[0].shape(2);
+    const int n = inputs[1].shape(1);
+    return [=](const std::vector<const float*>& in, float* y, float* state) {
+      for (int64_t at = 0; at < int64_t{batch} * length; ++at) {
+        float* s = state + at / length * channels * n;
+        const float *x = in[0] + at * channels, *dt = in[5] + at * channels, *b = in[2] + at * n, *c = in[3] + at * n;
+        for (int i = 0; i < channels; ++i) {
+          const int64_t row = int64_t{i} * n;
+          y[at * channels + i] = scan_step(s + row, in[1] + row, b, c, dt[i], dt[i] * x[i], n) + in[4][i] * x[i];
+        }
+      }
+    };
+  }
+};
+
+class Wkv7 final : public Recurrence {
+ public:
+  explicit Wkv7(mlx::core::Stream stream) : Recurrence(stream, "mlxk::Wkv7") {}
+
+ protected:
+  // inputs: r, w, k, v, a, b, state
+  Work work(const Arrays& inputs) const override {
+    const int batch = inputs[0].shape(0), length = inputs[0].shape(1), heads = inputs[0].shape(2);
+    const int width = inputs[0].shape(3);
+    return [=](const std::vector<const float*>& in, float* y, float* state) {
+      for (int row = 0; row < batch * heads; ++row) {
+        float* s = state + int64_t{row} * width * width;
+        for (int t = 0; t < length; ++t) {
+          const int64_t at = ((int64_t{row} / heads * length + t) * heads + row % heads) * width;
+          for (int i = 0; i < width; ++i) {
+            float* values = s + int64_t{i} * width;
+            const float recalled = dot(values, in[4] + at, width);
+            scale(values, in[1] + at, width);
+            add_scaled(recalled, in[5] + at, values, width);
+            add_scaled(in[3][at + i], in[2] + at, values, width);
+            y[at + i] = dot(values, in[0] + at, width);
+          }
+        }
+      }
+    };
+  }
+};
+
 // Handles of y and the new state, or none.
 template <class P>
 std::pair<void*, void*> made(const Arrays& inputs, mlx::core::Shape y, const void* stream) {
@@ -147,6 +235,22 @@ std::pair<void*, void*> state_space(const void* x, const void* a, const void* b,
   const array& input = unwrap(x);
   return made<StateSpace>({input, unwrap(a), unwrap(b), unwrap(c), unwrap(d), unwrap(dt), unwrap(state)}, input.shape(),
                           stream);
+}
+
+std::pair<void*, void*> selective_scan(const void* x, const void* a, const void* b, const void* c, const void* d,
+                                       const void* dt, const void* state, const void* stream) {
+  if (!on_cpu(stream)) return {nullptr, nullptr};
+  const array& input = unwrap(x);
+  return made<SelectiveScan>({input, unwrap(a), unwrap(b), unwrap(c), unwrap(d), unwrap(dt), unwrap(state)},
+                             input.shape(), stream);
+}
+
+std::pair<void*, void*> wkv7(const void* r, const void* w, const void* k, const void* v, const void* a, const void* b,
+                             const void* state, const void* stream) {
+  if (!on_cpu(stream)) return {nullptr, nullptr};
+  const array& input = unwrap(r);
+  return made<Wkv7>({input, unwrap(w), unwrap(k), unwrap(v), unwrap(a), unwrap(b), unwrap(state)}, input.shape(),
+                    stream);
 }
 
 }  // namespace mlxk::kernels
