@@ -154,4 +154,13 @@ std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& s
                                      GatedExperts(w["switch_mlp"], s), std::move(shared_experts));
 }
 
+std::unique_ptr<FeedForward> shared_expert_moe(const Weights& w, const ExpertsShape& s, int k, bool normalize,
+                                               int shared) {
+  stack_experts(w, s.experts);
+  return std::make_unique<SparseMoE>(std::make_unique<SoftmaxRouter>(w["gate"], s.hidden_size, s.experts, k, normalize),
+                                     GatedExperts(w["switch_mlp"], s),
+                                     std::make_unique<GatedMLP>(w["shared_expert"], s.hidden_size, shared),
+                                     Linear(w["shared_expert_gate"], s.hidden_size, 1));
+}
+
 }  // namespace mlxk

@@ -136,4 +136,9 @@ class SparseMoE : public FeedForward {
 std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& shape, const GroupedTopK& routing,
                                          int shared);
 
+// A mixture as Qwen names its parts: gate, switch_mlp (or experts one by one), shared_expert behind shared_expert_gate;
+// the router is a SoftmaxRouter. `shared`: the width of the shared expert.
+std::unique_ptr<FeedForward> shared_expert_moe(const Weights& w, const ExpertsShape& shape, int k, bool normalize,
+                                               int shared);
+
 }  // namespace mlxk

@@ -28,12 +28,8 @@ struct Config : DecoderConfig {
 
   std::unique_ptr<FeedForward> feed_forward(const Weights& layer, int) const {
     const Weights w = layer["mlp"];
-    stack_experts(w, num_experts);
-    return std::make_unique<SparseMoE>(
-        std::make_unique<SoftmaxRouter>(w["gate"], hidden_size, num_experts, num_experts_per_tok, false),
-        GatedExperts(w["switch_mlp"], {hidden_size, moe_intermediate_size, num_experts}),
-        std::make_unique<GatedMLP>(w["shared_expert"], hidden_size, shared_expert_intermediate_size),
-        Linear(w["shared_expert_gate"], hidden_size, 1));
+    return shared_expert_moe(w, {hidden_size, moe_intermediate_size, num_experts}, num_experts_per_tok, false,
+                             shared_expert_intermediate_size);
   }
 };
 

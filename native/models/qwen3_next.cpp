@@ -57,12 +57,8 @@ struct Config : DecoderConfig {
     if (dense || num_experts == 0 || (index + 1) % decoder_sparse_step != 0) {
       return std::make_unique<GatedMLP>(w, hidden_size, intermediate_size);
     }
-    stack_experts(w, num_experts);
-    return std::make_unique<SparseMoE>(
-        std::make_unique<SoftmaxRouter>(w["gate"], hidden_size, num_experts, num_experts_per_tok, norm_topk_prob),
-        GatedExperts(w["switch_mlp"], {hidden_size, moe_intermediate_size, num_experts}),
-        std::make_unique<GatedMLP>(w["shared_expert"], hidden_size, shared_expert_intermediate_size),
-        Linear(w["shared_expert_gate"], hidden_size, 1));
+    return shared_expert_moe(w, {hidden_size, moe_intermediate_size, num_experts}, num_experts_per_tok, norm_topk_prob,
+                             shared_expert_intermediate_size);
   }
 };
 
@@ -73,16 +69,7 @@ Config prepared(Config c, const Weights& w) {
   const Weights layers = w[c.names.layers];
   bool original = false;
   for (int i = 0; i < c.num_hidden_layers; ++i) original |= layers[i]["mlp.experts.0.up_proj"].has("weight");
-  if (!original) return c;
-  const auto add_one = [](const Weights& norm) {
-    if (norm.has("weight")) norm.put("weight", norm.peek("weight") + 1.0f);
-  };
-  add_one(w[c.names.norm]);
-  for (int i = 0; i < c.num_hidden_layers; ++i) {
-    for (const char* name : {"input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"}) {
-      add_one(layers[i][name]);
-    }
-  }
+  if (original) c.norm_offset = 1;
   return c;
 }
 
