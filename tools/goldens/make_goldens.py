@@ -167,7 +167,8 @@ def make_case(name, folder):
     # What a user would load from disk is what is measured, not the model in memory.
     model, _ = load_model(folder, lazy=False)
     model.set_dtype(mx.float32)
-    prompts = {n: rng.integers(3, config["vocab_size"], n).tolist() for n in PROMPT_LENGTHS}
+    vocab_size = config.get("text_config", config)["vocab_size"]
+    prompts = {n: rng.integers(3, vocab_size, n).tolist() for n in PROMPT_LENGTHS}
     runs = [greedy_run(model, prompts[n], steps) for n, steps in PROMPT_LENGTHS.items()]
     golden = {
         "oracle": f"mlx-lm {version('mlx-lm')}, MLX {version('mlx')} CPU, float32",
