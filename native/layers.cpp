@@ -169,6 +169,17 @@ RMSNorm::RMSNorm(const Weights& w, int dims, float eps, float offset) : weight_(
   if (offset != 0) weight_ = weight_ + offset;
 }
 
+GroupRMSNorm::GroupRMSNorm(const Weights& w, int dims, float eps, int groups)
+    : weight_(w.take("weight", {dims})), eps_(eps), groups_(groups) {}
+
+Array GroupRMSNorm::operator()(const Array& x) const {
+  if (groups_ == 1) return mx::rms_norm(x, weight_, eps_);
+  mx::Shape parts = x.shape();
+  parts.back() /= groups_;
+  parts.insert(parts.end() - 1, groups_);
+  return weight_ * mx::reshape(mx::rms_norm(mx::reshape(x, parts), {}, eps_), x.shape());
+}
+
 LayerNorm::LayerNorm(const Weights& w, int dims, float eps, bool bias) : weight_(w.take("weight", {dims})), eps_(eps) {
   if (bias) bias_ = w.take("bias", {dims});
 }

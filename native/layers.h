@@ -83,6 +83,18 @@ class RMSNorm {
   float eps_;
 };
 
+// RMSNorm of each of `groups` equal parts. Tensors: weight, of all of them.
+class GroupRMSNorm {
+ public:
+  GroupRMSNorm(const Weights& w, int dims, float eps, int groups);
+  Array operator()(const Array& x) const;
+
+ private:
+  Array weight_;
+  float eps_;
+  int groups_;
+};
+
 // Tensors: weight; bias where the architecture has one.
 class LayerNorm {
  public:
