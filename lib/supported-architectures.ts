@@ -32,6 +32,8 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'qwen2',
   'qwen2_moe',
   'qwen3',
+  'qwen3_5',
+  'qwen3_5_moe',
   'qwen3_moe',
   'qwen3_next',
   'seed_oss',

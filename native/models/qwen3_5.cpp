@@ -1,0 +1,107 @@
+// Qwen3.5: hybrid of attention and gated delta nets, dense or with a mixture of experts. Reference: mlx-lm,
+// models/qwen3_5.py and models/qwen3_5_moe.py. Against Qwen3-Next: the projections of a delta net are apart; every
+// feed-forward is a mixture or none is; checkpoints are of a multimodal model, whose text model this is.
+
+#include "decoder.h"
+#include "experts.h"
+#include "gated_delta_net.h"
+
+namespace mlxk {
+namespace {
+
+struct Config : DecoderConfig {
+  int full_attention_interval, num_experts, num_experts_per_tok, moe_intermediate_size, shared_expert_intermediate_size;
+  bool attention_bias, norm_topk_prob;
+  GatedDeltaShape linear;
+
+  explicit Config(const ConfigReader& c)
+      : Config(c.maybe("text_config").value_or(c), c.flag("tie_word_embeddings", false)) {}
+
+  bool attends(int layer) const { return (layer + 1) % full_attention_interval == 0; }
+
+  std::unique_ptr<LayerState> new_state(int layer) const {
+    if (attends(layer)) return std::make_unique<KVCache>();
+    return std::make_unique<RecurrentState>(GatedDeltaNet::kSlots);
+  }
+
+  std::unique_ptr<Mixer> mixer(const Weights& w, int layer) const {
+    if (!attends(layer)) return std::make_unique<GatedDeltaNet>(w["linear_attn"], linear);
+    auto shape = AttentionShape::of(*this, layer);
+    shape.qk_norm = QKNorm::per_head;
+    shape.qkv_bias = shape.o_bias = attention_bias;
+    shape.gated = true;
+    return std::make_unique<SelfAttention>(w["self_attn"], shape, rope);
+  }
+
+  std::unique_ptr<FeedForward> feed_forward(const Weights& layer, int) const {
+    const Weights w = layer["mlp"];
+    if (num_experts == 0) return std::make_unique<GatedMLP>(w, hidden_size, intermediate_size);
+    // The original checkpoints hold the experts stacked already, gate and up in one.
+    for (const char* name : {"gate_up_proj", "down_proj"}) {
+      w["experts"].rename(name, std::string(name) + ".weight");
+    }
+    w.split("experts.gate_up_proj",
+            {{"switch_mlp.gate_proj", moe_intermediate_size}, {"switch_mlp.up_proj", moe_intermediate_size}});
+    w.rename("experts.down_proj", "switch_mlp.down_proj");
+    return shared_expert_moe(w, {hidden_size, moe_intermediate_size, num_experts}, num_experts_per_tok, norm_topk_prob,
+                             shared_expert_intermediate_size);
+  }
+
+ private:
+  Config(const ConfigReader& c, bool tied)
+      : DecoderConfig(c, {.tied = tied, .intermediate_size = nullptr, .default_norm_eps = 1e-6f}),
+        full_attention_interval(c.count("full_attention_interval", 4)),
+        num_experts(c.count_or_zero("num_experts", 0)),
+        num_experts_per_tok(num_experts > 0 ? c.count("num_experts_per_tok") : 0),
+        moe_intermediate_size(num_experts > 0 ? c.dim("moe_intermediate_size") : 0),
+        shared_expert_intermediate_size(num_experts > 0 ? c.dim("shared_expert_intermediate_size") : 0),
+        attention_bias(c.flag("attention_bias", false)),
+        norm_topk_prob(c.flag("norm_topk_prob", true)),
+        linear(GatedDeltaShape::read(c, hidden_size, rms_norm_eps)) {
+    if (num_experts > 0) {
+      require_top_k(c, num_experts_per_tok, "num_experts_per_tok", num_experts);
+    } else {
+      intermediate_size = c.dim("intermediate_size");
+    }
+    const ConfigReader rotation = c.maybe("rope_parameters").value_or(c);
+    rope = Rope(c, rotary_dims(rotation, head_dim, "partial_rotary_factor", 0.25f), 100000.0f);
+    names = {.embed_tokens = "language_model.model.embed_tokens",
+             .layers = "language_model.model.layers",
+             .norm = "language_model.model.norm",
+             .lm_head = "language_model.lm_head"};
+  }
+};
+
+// Whether the filters of the delta nets lie as PyTorch has them.
+bool is_original(const Config& c, const Weights& w) {
+  if (c.linear.kernel == 1) return false;
+  for (int i = 0; i < c.num_hidden_layers; ++i) {
+    const Weights conv = w[c.names.layers][i]["linear_attn.conv1d"];
+    if (conv.has("weight") && conv.peek("weight").shape().back() != 1) return true;
+  }
+  return false;
+}
+
+// Checkpoints may hold the other parts of the multimodal model, layers that predict ahead, and other prefixes. The
+// original ones hold the norms less one.
+Config prepared(Config c, const Weights& w) {
+  for (const char* scope : {"vision_tower", "model.visual", "mtp", "model.mtp", "language_model.mtp"}) {
+    w[scope].discard();
+  }
+  w.rename("model.language_model", "language_model.model");
+  w.rename("model", "language_model.model");
+  w.rename("lm_head", "language_model.lm_head");
+  if (is_original(c, w)) c.norm_offset = 1;
+  return c;
+}
+
+class Qwen35 final : public Decoder<Config, PreNormBlock<Config>> {
+ public:
+  Qwen35(const ConfigReader& reader, const Weights& w) : Decoder(prepared(Config(reader), w), w) {}
+};
+
+}  // namespace
+
+MLXK_MODEL(Qwen35, "qwen3_5", "qwen3_5_moe");
+
+}  // namespace mlxk
