@@ -22,6 +22,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'kimi_k2',
   'lfm2',
   'llama',
+  'mamba2',
   'ministral3',
   'mistral',
   'mixtral',
