@@ -27,6 +27,19 @@ DecoderConfig::DecoderConfig(const ConfigReader& c, const DecoderFields& f)
   c.require(num_attention_heads % num_key_value_heads == 0, "num_key_value_heads", "must divide num_attention_heads");
 }
 
+Weights language_tower(const Weights& w) {
+  const Weights model = w["model"];
+  for (const char* part :
+       {"visual", "vision_tower", "vision_model", "vision_encoder", "vision_embed_tokens", "audio_tower",
+        "embed_vision", "embed_audio", "multi_modal_projector", "mm_projector", "patch_merge_mlp"}) {
+    w[part].discard();
+    model[part].discard();
+  }
+  w.rename("model.language_model", "language_model.model");
+  w.rename("lm_head", "language_model.lm_head");
+  return w["language_model"];
+}
+
 int rotary_dims(const ConfigReader& c, int head_dim, const char* field, float fallback) {
   const float share = c.positive(field, fallback);
   c.require(share <= 1, field, "must be at most 1");

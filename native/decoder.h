@@ -80,6 +80,10 @@ std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallbac
 // that is not above 0 and at most 1.
 int rotary_dims(const ConfigReader& c, int head_dim, const char* field, float fallback);
 
+// The language model of a multimodal checkpoint, `language_model`, whichever way the checkpoint nests it. What sees and
+// hears is discarded.
+Weights language_tower(const Weights& w);
+
 // Config: a DecoderConfig. Block: Block(const Config&, const Weights& of the layer, int layer); Array operator()(const
 // Array& x, const LayerCache& cache) const, [B, L, D] to [B, L, D].
 template <class Config, class Block>

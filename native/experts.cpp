@@ -46,9 +46,9 @@ Routing TopKRouter::operator()(const Array& x) const {
 GroupedTopK read_grouped_top_k(const ConfigReader& c, int experts) {
   GroupedTopK p{.k = c.count("num_experts_per_tok", 1),
                 .groups = c.count("n_group", 1),
-                .top_groups = c.count("topk_group", 1),
                 .normalize = c.flag("norm_topk_prob", true),
                 .scale = c.positive("routed_scaling_factor", 1.0f)};
+  if (p.groups > 1) p.top_groups = c.count("topk_group", 1);
   if (experts == 0) return p;
   require_top_k(c, p.k, "num_experts_per_tok", experts);
   c.require(experts % p.groups == 0, "n_group", "must divide the number of experts, " + std::to_string(experts));
@@ -59,7 +59,10 @@ GroupedTopK read_grouped_top_k(const ConfigReader& c, int experts) {
 }
 
 Routing grouped_top_k(const Array& logits, const Array& correction, const GroupedTopK& p) {
-  const Array scores = p.softmax ? mx::softmax(logits, -1) : mx::sigmoid(logits);
+  return choose_grouped(p.softmax ? mx::softmax(logits, -1) : mx::sigmoid(logits), correction, p);
+}
+
+Routing choose_grouped(const Array& scores, const Array& correction, const GroupedTopK& p) {
   Array choice = correction ? scores + correction : scores;
   if (p.groups > 1 && p.top_groups < p.groups) {
     const mx::Shape flat = choice.shape();
@@ -68,7 +71,7 @@ Routing grouped_top_k(const Array& logits, const Array& correction, const Groupe
     grouped.push_back(flat.back() / p.groups);
     choice = mx::reshape(choice, grouped);
     const int size = grouped.back();
-    const Array best = mx::slice(mx::sort(choice, -1), -1, size - std::min(2, size), size);
+    const Array best = mx::slice(mx::sort(choice, -1), -1, size - std::min(p.by_best ? 1 : 2, size), size);
     const Array group_scores = mx::sum(best, -1, true);
     const int dropped = p.groups - p.top_groups;
     const Array worst = mx::slice(mx::argpartition(group_scores, dropped - 1, -2), -2, 0, dropped);
@@ -87,14 +90,32 @@ SigmoidRouter::SigmoidRouter(const Weights& w, int hidden_size, int experts, con
   if (correction) correction_ = mx::astype(w.take(correction, {experts}), mx::Type::f32);
 }
 
+SigmoidRouter::SigmoidRouter(Linear gate, const Array& correction, const GroupedTopK& p)
+    : gate_(std::move(gate)), parameters_(p) {
+  if (correction) correction_ = mx::astype(correction, mx::Type::f32);
+}
+
 Routing SigmoidRouter::operator()(const Array& x) const {
   return grouped_top_k(mx::astype(gate_(x), mx::Type::f32), correction_, parameters_);
 }
 
-void stack_experts(const Weights& w, int experts) {
+void stack_experts(const Weights& w, int experts, std::string_view target) {
   for (const char* name : {"gate_proj", "up_proj", "down_proj"}) {
-    w.stack("experts", experts, name, std::string("switch_mlp.") + name);
+    w.stack("experts", experts, name, std::string(target) + "." + name);
   }
+}
+
+void split_fused_experts(const Weights& w, const ExpertsShape& s, bool transposed, std::string_view target) {
+  for (const char* name : {"gate_up_proj", "down_proj"}) {
+    const std::string from = std::string("experts.") + name;
+    if (!w.has(from)) continue;
+    w.rename(from, from + ".weight");
+    const Array& given = w.peek(from + ".weight");
+    if (transposed && given.ndim() == 3) w.put(from + ".weight", mx::contiguous(mx::swapaxes(given, 1, 2)));
+  }
+  const std::string to(target);
+  w.split("experts.gate_up_proj", {{to + ".gate_proj", s.intermediate_size}, {to + ".up_proj", s.intermediate_size}});
+  if (target != "experts") w.rename("experts.down_proj", to + ".down_proj");
 }
 
 GatedExperts::Projection::Projection(const Weights& w, int experts, int in, int out, bool bias)
@@ -144,14 +165,15 @@ Array SparseMoE::operator()(const Array& x) const {
 }
 
 std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& s, const GroupedTopK& routing,
-                                         int shared) {
+                                         int shared, bool corrected) {
   stack_experts(w, s.experts);
   std::unique_ptr<FeedForward> shared_experts;
   if (shared > 0) {
     shared_experts = std::make_unique<GatedMLP>(w["shared_experts"], s.hidden_size, s.intermediate_size * shared);
   }
-  return std::make_unique<SparseMoE>(std::make_unique<SigmoidRouter>(w["gate"], s.hidden_size, s.experts, routing),
-                                     GatedExperts(w["switch_mlp"], s), std::move(shared_experts));
+  auto router = std::make_unique<SigmoidRouter>(w["gate"], s.hidden_size, s.experts, routing,
+                                                corrected ? "e_score_correction_bias" : nullptr);
+  return std::make_unique<SparseMoE>(std::move(router), GatedExperts(w["switch_mlp"], s), std::move(shared_experts));
 }
 
 std::unique_ptr<FeedForward> shared_expert_moe(const Weights& w, const ExpertsShape& s, int k, bool normalize,

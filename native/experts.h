@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "transformer.h"
@@ -60,6 +61,7 @@ struct GroupedTopK {
   float scale = 1;
   float epsilon = 0;     // added to the sum that normalizes
   bool softmax = false;  // instead of the sigmoid
+  bool by_best = false;  // a group counts by its best expert instead of its best two
 };
 
 // Reads num_experts_per_tok, n_group, topk_group, norm_topk_prob and routed_scaling_factor.
@@ -67,12 +69,16 @@ GroupedTopK read_grouped_top_k(const ConfigReader& c, int experts);
 
 // logits and correction float32; correction [experts], may be empty.
 Routing grouped_top_k(const Array& logits, const Array& correction, const GroupedTopK& p);
+// The same from scores that are not the sigmoid or softmax of logits.
+Routing choose_grouped(const Array& scores, const Array& correction, const GroupedTopK& p);
 
 // Tensors: weight, a bare matrix; e_score_correction_bias where the architecture has one.
 class SigmoidRouter : public Router {
  public:
   SigmoidRouter(const Weights& w, int hidden_size, int experts, const GroupedTopK& p,
                 const char* correction = "e_score_correction_bias");
+  // Where a checkpoint keeps the two elsewhere.
+  SigmoidRouter(Linear gate, const Array& correction, const GroupedTopK& p);
   Routing operator()(const Array& x) const override;
 
  private:
@@ -86,8 +92,13 @@ struct ExpertsShape {
   bool bias = false;
 };
 
-// Joins experts.0 to experts.N of a mixture's scope to switch_mlp, where a checkpoint has them one by one.
-void stack_experts(const Weights& w, int experts);
+// Joins experts.0 to experts.N of a mixture's scope to `target`, where a checkpoint has them one by one.
+void stack_experts(const Weights& w, int experts, std::string_view target = "switch_mlp");
+
+// Takes apart what a checkpoint holds of all experts in two tensors, experts.gate_up_proj (gate first) and
+// experts.down_proj, into the modules of `target`. `transposed`: they are [experts, in, out].
+void split_fused_experts(const Weights& w, const ExpertsShape& shape, bool transposed,
+                         std::string_view target = "switch_mlp");
 
 // The sum of the chosen experts' outputs by their weights, each expert a gated feed-forward. Tensors: gate_proj,
 // up_proj, down_proj, stacked [experts, ..].
@@ -132,9 +143,9 @@ class SparseMoE : public FeedForward {
 };
 
 // A mixture as DeepSeek-V3 names its parts: gate, switch_mlp (or experts one by one), shared_experts as one
-// feed-forward of `shared` times the experts' width.
+// feed-forward of `shared` times the experts' width. `corrected`: the router has an e_score_correction_bias.
 std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& shape, const GroupedTopK& routing,
-                                         int shared);
+                                         int shared, bool corrected = true);
 
 // A mixture as Qwen names its parts: gate, switch_mlp (or experts one by one), shared_expert behind shared_expert_gate;
 // the router is a SoftmaxRouter. `shared`: the width of the shared expert.

@@ -2,6 +2,7 @@
 
 #include "layers.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -198,6 +199,19 @@ Gate::Gate(Activation activation) : function_(mx::fuse(gate_function(activation)
 
 mx::Unary activate(Activation activation) { return mx::fuse(function_of(activation)); }
 
+PositionScale PositionScale::read(const ConfigReader& rope_parameters) {
+  return {.beta = rope_parameters.number("llama_4_scaling_beta"),
+          .original = rope_parameters.positive("original_max_position_embeddings")};
+}
+
+Array PositionScale::operator()(const Array& q, const LayerCache& cache) const {
+  Array positions = mx::astype(cache.batch.positions(), mx::Type::f32);  // [B or 1, L]
+  if (first != 0) positions = positions + static_cast<float>(first);
+  const Array spans = mx::floor(positions / mx::scalar(original, mx::Type::f32));
+  const Array scale = mx::log(spans + 1.0f) * beta + 1.0f;
+  return q * mx::astype(mx::reshape(scale, {positions.dim(0), 1, -1, 1}), q.dtype());
+}
+
 Array soft_cap(const Array& x, float cap) { return mx::tanh(x / mx::scalar(cap, x.dtype())) * cap; }
 
 namespace {
@@ -214,10 +228,34 @@ Array capped_attention(const Array& q, const Array& keys, const Array& values, c
   return mx::reshape(out, {batch, heads, length, values.dim(-1)});
 }
 
+// Positions [start, start + length) by the keys that end where they end, each query within its own chunk.
+Array chunk_mask(int start, int length, int seen, int chunk) {
+  const int32_t size = chunk;
+  const Array span = mx::from_ints({&size, 1}, {1});
+  const int end = start + length;
+  const Array query = mx::expand_dims(mx::arange(start, end, mx::Type::i32), 1);     // [L, 1]
+  const Array key = mx::expand_dims(mx::arange(end - seen, end, mx::Type::i32), 0);  // [1, T]
+  const Array begin = mx::floor_divide(query, span) * span;
+  return mx::logical_and(mx::less_equal(key, query), mx::less_equal(begin, key));
+}
+
+Array attend_chunk(const Array& q, const Array& all_keys, const Array& all_values, int start,
+                   const AttentionOptions& o) {
+  const int length = q.dim(2), end = start + length, seen = all_keys.dim(2);
+  const int begin = start / o.chunk * o.chunk;  // of the first query's chunk
+  const int from = std::max(0, seen - (end - begin));
+  const Array keys = mx::slice(all_keys, 2, from, seen), values = mx::slice(all_values, 2, from, seen);
+  if (length == 1) return mx::attention(q, keys, values, o.scale, mx::Mask::none, {}, o.sinks);
+  if (end - begin <= o.chunk) return mx::attention(q, keys, values, o.scale, mx::Mask::causal, {}, o.sinks);
+  const Array mask = chunk_mask(start, length, seen - from, o.chunk);
+  return mx::attention(q, keys, values, o.scale, mx::Mask::array, mask, o.sinks);
+}
+
 Array attend_row(const Array& q, const Array& k, const Array& v, const LayerCache& cache, int row,
                  const AttentionOptions& o) {
   const auto [keys, values] = cache.state<KVCache>(row).update(k, v);
   const int length = q.dim(2), seen = keys.dim(2);
+  if (o.chunk > 0) return attend_chunk(q, keys, values, cache.batch.row(row).position, o);
   const bool slides = o.window > 0 && seen > o.window;
   if (o.softcap > 0) {
     const Array mask = length == 1 ? Array() : cache.batch.window_mask(seen, slides ? o.window : seen);

@@ -76,6 +76,7 @@ class Embedding {
 class RMSNorm {
  public:
   RMSNorm(const Weights& w, int dims, float eps, float offset = 0);
+  explicit RMSNorm(float eps) : eps_(eps) {}  // without a weight
   Array operator()(const Array& x) const { return mx::rms_norm(x, weight_, eps_); }
 
  private:
@@ -128,9 +129,20 @@ mx::Unary activate(Activation activation);
 // cap * tanh(x / cap).
 Array soft_cap(const Array& x, float cap);
 
+// Llama 4's queries grow with their position p: 1 + beta log(1 + floor((p + first) / original)).
+struct PositionScale {
+  float beta, original;
+  int first = 0;
+
+  // Reads llama_4_scaling_beta and original_max_position_embeddings.
+  static PositionScale read(const ConfigReader& rope_parameters);
+  Array operator()(const Array& q, const LayerCache& cache) const;  // q [B, H, L, D]
+};
+
 struct AttentionOptions {
   float scale;
   int window = 0;     // W > 0: the caches must have been made with it
+  int chunk = 0;      // C > 0: positions see no further back than the last multiple of C; caches made with window C
   Array sinks{};      // [H], scores without values that join every softmax
   float softcap = 0;  // > 0: scores are capped before the softmax
 };

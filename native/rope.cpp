@@ -126,7 +126,7 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
 }
 
 float yarn_attention_scale(const ConfigReader& config) {
-  const auto scaling = config.maybe("rope_scaling");
+  const auto scaling = config.maybe(config.has("rope_scaling") ? "rope_scaling" : "rope_parameters");
   if (!scaling) return 1;
   const std::string type = scaling->text(scaling->has("type") ? "type" : "rope_type", "default");
   const float mscale = scaling->number("mscale_all_dim", 0.0f);

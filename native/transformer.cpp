@@ -18,18 +18,34 @@ int heads_width(int heads, int head_dim) {
   return static_cast<int>(product);
 }
 
+namespace {
+
+int value_dim(const AttentionShape& s) { return s.value_dim > 0 ? s.value_dim : s.head_dim; }
+
+}  // namespace
+
 SelfAttention::SelfAttention(const Weights& w, const AttentionShape& s, const Rope& rope)
     : shape_(s),
       rope_(rope),
       q_proj_(w["q_proj"], s.hidden_size, heads_width(s.heads * (s.gated ? 2 : 1), s.head_dim), s.qkv_bias),
       k_proj_(w["k_proj"], s.hidden_size, heads_width(s.kv_heads, s.head_dim), s.qkv_bias),
-      v_proj_(w["v_proj"], s.hidden_size, heads_width(s.kv_heads, s.head_dim), s.qkv_bias),
-      o_proj_(w[s.o_proj], heads_width(s.heads, s.head_dim), s.hidden_size, s.o_bias),
+      v_proj_(w["v_proj"], s.hidden_size, heads_width(s.kv_heads, value_dim(s)), s.qkv_bias),
+      o_proj_(w[s.o_proj], heads_width(s.heads, value_dim(s)), s.hidden_size, s.o_bias),
       options_{.scale = s.scale.value_or(1.0f / std::sqrt(static_cast<float>(s.head_dim))),
                .window = s.window,
+               .chunk = s.chunk,
                .softcap = s.softcap} {
   if (s.sinks) options_.sinks = w.take("sinks", {s.heads});
+  if (s.output_gate != OutputGate::none) {
+    const int width = s.output_gate == OutputGate::sigmoid ? heads_width(s.heads, value_dim(s)) : s.heads;
+    gate_proj_.emplace(w[s.gate_proj], s.hidden_size, width);
+  }
   if (s.qk_norm == QKNorm::none) return;
+  if (!s.norm_weights) {
+    q_norm_.emplace(s.norm_eps);
+    k_norm_.emplace(s.norm_eps);
+    return;
+  }
   const bool whole = s.qk_norm == QKNorm::whole;
   q_norm_.emplace(w[s.q_norm], whole ? s.heads * s.head_dim : s.head_dim, s.norm_eps, s.norm_offset);
   k_norm_.emplace(w[s.k_norm], whole ? s.kv_heads * s.head_dim : s.head_dim, s.norm_eps, s.norm_offset);
@@ -57,9 +73,17 @@ Array SelfAttention::operator()(const Array& x, const LayerCache& cache) const {
   q = prepared(rotated(q, shape_.heads, q_norm_), cache);
   const Array k = rotated(k_proj_(x), shape_.kv_heads, k_norm_);
   const Array v = mx::swapaxes(heads(v_proj_(x), shape_.kv_heads), 1, 2);
-  const Array attended = attention(q, k, v, cache, options_);
-  const Array out = mx::reshape(mx::swapaxes(attended, 1, 2), {batch, length, shape_.heads * shape_.head_dim});
+  Array out = mx::swapaxes(attention(q, k, v, cache, options_), 1, 2);
+  if (gate_proj_) out = out * output_gate(x);
+  out = mx::reshape(out, {batch, length, shape_.heads * value_dim(shape_)});
   return o_proj_(gate ? out * mx::sigmoid(gate) : out);
+}
+
+Array SelfAttention::output_gate(const Array& x) const {
+  const Array scores = mx::reshape((*gate_proj_)(x), {x.dim(0), x.dim(1), shape_.heads, -1});
+  const Array wide = mx::astype(scores, mx::Type::f32);
+  const Array gate = shape_.output_gate == OutputGate::softplus_per_head ? mx::softplus(wide) : mx::sigmoid(wide);
+  return mx::astype(gate, x.dtype());
 }
 
 GatedMLP::GatedMLP(const Weights& w, const FeedForwardShape& s, const Names& names)

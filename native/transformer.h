@@ -31,18 +31,26 @@ int heads_width(int heads, int head_dim);
 
 enum class QKNorm { none, per_head, whole };  // whole: over all heads together, before they are split
 
+// What a matrix of its own scales the heads' outputs by, channel by channel or head by head.
+enum class OutputGate { none, sigmoid, sigmoid_per_head, softplus_per_head };
+
 struct AttentionShape {
   int hidden_size, heads, kv_heads, head_dim;
   bool qkv_bias = false, o_bias = false;
   QKNorm qk_norm = QKNorm::none;
   bool norm_after_rope = false;
+  bool norm_weights = true;      // with qk_norm
   float norm_eps = 0;            // with qk_norm
   float norm_offset = 0;         // with qk_norm
   int window = 0;                // 0 attends to everything
+  int chunk = 0;                 // above 0: attends within spans of this many positions
+  int value_dim = 0;             // of a head's values; 0: head_dim
   std::optional<float> scale{};  // head_dim^-1/2
   float softcap = 0;             // of the scores; 0 leaves them
   bool sinks = false;            // a learnt score without a value joins every head's softmax
   bool gated = false;            // q_proj gives a gate beside each head's query; its sigmoid scales the head's output
+  OutputGate output_gate = OutputGate::none;
+  const char* gate_proj = "g_proj";  // with output_gate
   const char *q_norm = "q_norm", *k_norm = "k_norm", *o_proj = "o_proj";
 
   // The fields of a DecoderConfig.
@@ -58,7 +66,8 @@ struct AttentionShape {
   }
 };
 
-// Grouped-query attention. Tensors: q_proj, k_proj, v_proj, o_proj; q_norm and k_norm with qk_norm; sinks.
+// Grouped-query attention. Tensors: q_proj, k_proj, v_proj, o_proj; q_norm and k_norm with qk_norm; sinks; g_proj with
+// output_gate.
 class SelfAttention : public Mixer {
  public:
   SelfAttention(const Weights& w, const AttentionShape& shape, const Rope& rope);
@@ -69,9 +78,12 @@ class SelfAttention : public Mixer {
   virtual Array prepared(const Array& q, const LayerCache&) const { return q; }
 
  private:
+  Array output_gate(const Array& x) const;  // [B, L, H, 1 or D]
+
   AttentionShape shape_;
   Rope rope_;
   Linear q_proj_, k_proj_, v_proj_, o_proj_;
+  std::optional<Linear> gate_proj_;
   std::optional<RMSNorm> q_norm_, k_norm_;
   AttentionOptions options_;
 };
