@@ -53,42 +53,58 @@ LatentAttention::LatentAttention(const Weights& weights, const LatentShape& s, c
   q_a_proj_.emplace(weights["q_a_proj"], s.hidden_size, s.q_lora_rank, s.bias);
   q_a_layernorm_.emplace(weights["q_a_layernorm"], s.q_lora_rank, s.norm_eps);
   q_b_proj_.emplace(weights["q_b_proj"], s.q_lora_rank, width);
+  if (s.indexer) indexer_.emplace(weights["indexer"], *s.indexer);
 }
 
-Array LatentAttention::query(const Array& x) const {
+Array LatentAttention::query(const Array& x, const Array& q_latent) const {
   if (q_proj_) return (*q_proj_)(x);
-  const Array latent = (*q_a_layernorm_)((*q_a_proj_)(x));
-  return (*q_b_proj_)(shape_.q_lora_scale == 1 ? latent : latent * shape_.q_lora_scale);
+  return (*q_b_proj_)(shape_.q_lora_scale == 1 ? q_latent : q_latent * shape_.q_lora_scale);
 }
 
 Array LatentAttention::operator()(const Array& x, const LayerCache& cache) const {
   const int batch = x.dim(0), length = x.dim(1);
   const int nope[] = {shape_.qk_nope_head_dim}, rank[] = {shape_.kv_lora_rank};
 
-  const Array heads = mx::swapaxes(mx::reshape(query(x), {batch, length, shape_.heads, -1}), 1, 2);  // [B, H, L, D]
-  const auto q = mx::split_at(heads, nope, -1);
+  const Array q_latent = q_proj_ ? Array() : (*q_a_layernorm_)((*q_a_proj_)(x));
+  const Array queries = mx::reshape(query(x, q_latent), {batch, length, shape_.heads, -1});
+  const auto q = mx::split_at(prepared(mx::swapaxes(queries, 1, 2), cache), nope, -1);  // [B, H, L, D]
   const auto compressed = mx::split_at(kv_a_proj_(x), rank, -1);
   Array latent = kv_a_layernorm_(compressed[0]);
   if (shape_.kv_lora_scale != 1) latent = latent * shape_.kv_lora_scale;
 
-  const Array out = by_row(
-      cache, {q[0], rope_(q[1], cache), mx::expand_dims(latent, 1), rope_(mx::expand_dims(compressed[1], 1), cache)},
-      [&](const std::vector<Array>& row, int index) { return attend(row[0], row[1], row[2], row[3], cache, index); });
+  std::vector<Array> parts{q[0], rope_(q[1], cache), mx::expand_dims(latent, 1),
+                           rope_(mx::expand_dims(compressed[1], 1), cache)};
+  if (indexer_) {
+    for (const Array& part : indexer_->project(x, q_latent, cache)) parts.push_back(part);
+  }
+  const Array out =
+      by_row(cache, parts, [&](const std::vector<Array>& row, int index) { return attend(row, cache, index); });
   return o_proj_(mx::reshape(mx::swapaxes(out, 1, 2), {batch, length, -1}));
 }
 
-Array LatentAttention::attend(const Array& q_nope, const Array& q_pe, const Array& new_latent, const Array& new_k_pe,
-                              const LayerCache& cache, int row) const {
-  const auto [latent, k_pe] = cache.state<KVCache>(row).update(new_latent, new_k_pe);
+Array LatentAttention::attend(const std::vector<Array>& row, const LayerCache& cache, int index) const {
+  const Array &q_nope = row[0], &q_pe = row[1];
+  auto [latent, k_pe] = cache.state<KVCache>(index).update(row[2], row[3]);
   const int length = q_nope.dim(2), seen = latent.dim(2);
+  const Array chosen =
+      indexer_ ? indexer_->choose({row.begin() + 4, row.end()}, cache, index) : Array();  // [1, 1, L, k]
+  if (chosen && length == 1) {
+    const Array positions = mx::reshape(chosen, {-1});
+    latent = mx::take(latent, positions, 2);
+    k_pe = mx::take(k_pe, positions, 2);
+  }
   Array scores = mx::matmul(q_pe * shape_.scale, mx::swapaxes(k_pe, -1, -2));  // of the rotated parts, [1, H, L, T]
   // One position: every head looks into the latent space. Many: keys and values are unfolded, which costs less then.
   if (length == 1) {
     const Array out = mx::attention(embed_q_.multiply(q_nope), latent, latent, shape_.scale, mx::Mask::array, scores);
     return unembed_out_.multiply(out);
   }
-  const Array lowest = mx::scalar(mx::lowest(scores.dtype()), scores.dtype());
-  scores = mx::where(cache.batch.window_mask(seen, seen), scores, lowest);
+  Array mask = cache.batch.window_mask(seen, seen);
+  if (chosen) {
+    const Array none = mx::zeros({1, 1, length, seen}, mx::Type::boolean);
+    mask = mx::logical_and(mask, mx::put_along(none, chosen, mx::scalar(1, mx::Type::boolean), -1));
+  }
+  scores = mx::where(mask, scores, mx::scalar(mx::lowest(scores.dtype()), scores.dtype()));
   return mx::attention(q_nope, embed_q_.multiply_plain(latent), unembed_out_.multiply(latent), shape_.scale,
                        mx::Mask::array, scores);
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "indexer.h"
 #include "transformer.h"
 
 namespace mlxk {
@@ -19,6 +20,7 @@ struct LatentShape {
   float scale;  // of the scores
   float norm_eps = 1e-6f;
   float q_lora_scale = 1, kv_lora_scale = 1;  // of the normalized latent vectors
+  std::optional<IndexerShape> indexer{};      // queries attend to the positions it chooses; two states a layer
 
   // Reads the fields of the same names; `scale` follows from them and from YaRN's.
   static LatentShape read(const ConfigReader& c, int hidden_size, int heads);
@@ -32,10 +34,15 @@ class LatentAttention : public Mixer {
   LatentAttention(const Weights& w, const LatentShape& shape, const Rope& rope);
   Array operator()(const Array& x, const LayerCache& cache) const override;
 
+ protected:
+  // q [B, H, L, D] before it is rotated; what an architecture scales queries by depends on their positions.
+  virtual Array prepared(const Array& q, const LayerCache&) const { return q; }
+
  private:
-  Array query(const Array& x) const;  // [B, L, H * (nope + rope)]
-  Array attend(const Array& q_nope, const Array& q_pe, const Array& latent, const Array& k_pe, const LayerCache& cache,
-               int row) const;
+  // `q_latent` is what q_b_proj reads.
+  Array query(const Array& x, const Array& q_latent) const;  // [B, L, H * (nope + rope)]
+  // row: q_nope, q_pe, new latent vectors, their rotated parts, then what the indexer projected.
+  Array attend(const std::vector<Array>& row, const LayerCache& cache, int index) const;
 
   LatentShape shape_;
   Rope rope_;
@@ -45,6 +52,7 @@ class LatentAttention : public Mixer {
   RMSNorm kv_a_layernorm_;
   StackedMatrix embed_q_, unembed_out_;
   Linear o_proj_;
+  std::optional<Indexer> indexer_;
 };
 
 }  // namespace mlxk
