@@ -6,6 +6,7 @@
 export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'cohere',
   'cohere2',
+  'deepseek_v2',
   'deepseek_v3',
   'ernie4_5',
   'exaone4',
