@@ -16,6 +16,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'gemma3_text',
   'glm4',
   'glm4_moe',
+  'glm4_moe_lite',
   'gpt2',
   'gpt_oss',
   'granite',
