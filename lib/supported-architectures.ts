@@ -25,6 +25,8 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'hunyuan_v1_dense',
   'joyai_llm_flash',
   'kimi_k2',
+  'kimi_k25',
+  'kimi_vl',
   'lfm2',
   'llama',
   'mamba',
