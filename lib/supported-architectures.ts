@@ -33,6 +33,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mamba2',
   'ministral3',
   'mistral',
+  'mistral4',
   'mixtral',
   'olmo2',
   'olmo3',
