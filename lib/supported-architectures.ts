@@ -50,4 +50,5 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'smollm3',
   'stablelm',
   'starcoder2',
+  'youtu_llm',
 ];
