@@ -7,8 +7,10 @@ export { show } from './show.js';
 export { checkHealth as health } from './check.js';
 export { remove } from './remove.js';
 export { pull } from './pull.js';
+export { clone } from '../workspace/clone.js';
 export { convert } from '../convert/convert.js';
 
+export type { CloneOptions, CloneResult } from '../workspace/clone.js';
 export type { ConvertResult } from '../convert/convert.js';
 export type { ConvertDtype, ConvertOptions, ConvertProgress } from '../convert/options.js';
 export type { HealthEntry, HealthOptions, HealthReport } from './check.js';

@@ -4,7 +4,7 @@
  */
 
 import { constants } from 'node:fs';
-import { copyFile, mkdir, readdir, realpath, stat } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
@@ -57,20 +57,36 @@ async function fileAt(folder: string, name: string, root: string): Promise<FileT
   return { name, from, bytes: stats.size };
 }
 
+export interface CopyOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onBytes?: (bytes: number) => void;
+  /** The source is deleted afterwards: a file may take its bytes over instead of doubling them. */
+  readonly take?: boolean;
+}
+
 /** @throws the signal's reason when aborted; a file is whole or not begun then. */
 export async function copyFiles(
   files: readonly FileToCopy[],
   target: string,
-  options: {
-    readonly signal?: AbortSignal | undefined;
-    readonly onBytes?: (bytes: number) => void;
-  } = {},
+  { signal, onBytes, take = false }: CopyOptions = {},
 ): Promise<void> {
+  // Two names of the same blob must not become one file: to edit one would change the other.
+  const taken = new Set<string>();
   for (const { name, from, bytes } of files) {
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     const to = path.join(target, name);
     await mkdir(path.dirname(to), { recursive: true });
-    await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
-    options.onBytes?.(bytes);
+    const took = take && !taken.has(from) && (await isLinked(from, to));
+    if (took) taken.add(from);
+    else await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+    onBytes?.(bytes);
   }
+}
+
+/** Whether `to` became another name of the file; not every file system can. */
+async function isLinked(from: string, to: string): Promise<boolean> {
+  return await link(from, to).then(
+    () => true,
+    () => false,
+  );
 }
