@@ -8,6 +8,7 @@ import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
 import { decimalBytes } from '../format.js';
+import { shellQuoted } from '../shell-quote.js';
 import { isWorkspace, workspaceHome, workspacesIn } from '../workspace/home.js';
 import { health } from './health.js';
 import {
@@ -27,7 +28,7 @@ import {
   pathOf,
   splitSpec,
 } from './locate.js';
-import { anyRecent, heldLocks, lockFiles, locksFolder } from './locks.js';
+import { anyRecent, heldLocks, lockFiles, locksFolder } from './lock-files.js';
 
 export interface RemoveOptions {
   /** Also when the name is only a part of the model's, and when somebody seems to be downloading it. */
@@ -296,10 +297,6 @@ function workspaceModel(folder: string): MlxkError {
     `${folder} is a workspace, not a model of the cache. To delete it: rm -rf ${shellQuoted(folder)}`,
     { reason: 'workspace', detail: { folder } },
   );
-}
-
-function shellQuoted(text: string): string {
-  return /^[\w./@+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 function deletionError(model: CachedModel, error: unknown): Error {
