@@ -87,14 +87,14 @@ function startWeights(
   settings: LoadSettings,
   end: (reason: unknown) => void,
 ): { promise: Promise<NativeModel>; cancel(): void } {
-  const { prefillStepSize = 0, contextLength = 0, memoryLimit = 0, onProgress } = settings;
+  const { prefillStepSize = 0, contextLength = 0, memoryLimit = 0, threads = 0 } = settings;
   try {
     return addon().loadModel(
       folder,
-      { prefillStepSize, contextLength, memoryLimitBytes: memoryLimit },
+      { prefillStepSize, contextLength, memoryLimitBytes: memoryLimit, threads },
       (loadedBytes, totalBytes) => {
         try {
-          onProgress?.({ loadedBytes, totalBytes });
+          settings.onProgress?.({ loadedBytes, totalBytes });
         } catch (error) {
           end(error);
         }

@@ -22,6 +22,8 @@ export interface NativeLoadOptions {
   contextLength: number;
   /** Budget for weights and caches in bytes; 0 takes the machine's (container limit, physical memory). */
   memoryLimitBytes: number;
+  /** Threads of CPU kernels in this process from now on; 0 leaves them as they are. */
+  threads: number;
 }
 
 export interface NativeModelInfo {
@@ -218,6 +220,11 @@ export interface NativeConversionPlan {
 
 export interface NativeAddon {
   version(): NativeVersion;
+  /**
+   * Instruction set (`off` with MLXK_KERNELS=off) and threads of the CPU kernels.
+   * @throws `validation_error` where MLXK_CPU_ISA, MLXK_THREADS or MLXK_KERNELS asks for what cannot be.
+   */
+  cpu(): { isa: string; threads: number };
   /** Registered `model_type`s, sorted. */
   modelTypes(): string[];
   /** Loads a folder with config.json and *.safetensors. Progress is in bytes read. */

@@ -32,6 +32,11 @@ export interface LoadOptions {
   contextLength?: number | undefined;
   /** Bytes that weights and caches may take. Default: what the machine or its container has. */
   memoryLimit?: number | undefined;
+  /**
+   * Threads that the CPU computes with, 1 to 256; all models of the process share them, and the last load that says so
+   * decides. Default: MLXK_THREADS, else the physical cores that the process may use.
+   */
+  threads?: number | undefined;
 }
 
 export interface GenerateOptions {
@@ -87,6 +92,7 @@ export interface LoadSettings {
   readonly prefillStepSize: number | undefined;
   readonly contextLength: number | undefined;
   readonly memoryLimit: number | undefined;
+  readonly threads: number | undefined;
 }
 
 /** Lengths travel to native code as signed 32-bit numbers. */
@@ -95,6 +101,8 @@ const MAX_LENGTH = 2 ** 31 - 1;
 const MAX_TEMPERATURE = 100;
 /** A step holds scores and activations for all its tokens at once; more gains nothing on any device. */
 const MAX_PREFILL_STEP = 65_536;
+/** More than any one machine's memory can feed. */
+const MAX_THREADS = 256;
 const MAX_SEED = 2n ** 64n - 1n;
 
 type Parser<T> = (name: string, value: unknown) => T;
@@ -121,6 +129,7 @@ const LOAD_PARSERS = {
   prefillStepSize: optional(integer(1, MAX_PREFILL_STEP)),
   contextLength: optional(integer(1, MAX_LENGTH)),
   memoryLimit: optional(integer(1, Number.MAX_SAFE_INTEGER)),
+  threads: optional(integer(1, MAX_THREADS)),
 } satisfies { [Name in keyof LoadSettings]: Parser<LoadSettings[Name]> };
 
 /** Known to the design, absent from this release: refused by name instead of as a spelling mistake. */

@@ -29,6 +29,17 @@ Napi::Value version(const Napi::CallbackInfo& info) {
   });
 }
 
+// How the CPU computes: { isa, threads }. Throws where MLXK_CPU_ISA, MLXK_THREADS or MLXK_KERNELS says what cannot be.
+Napi::Value cpu(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("isa", mx::cpu_isa());
+    object.Set("threads", mx::cpu_threads());
+    return object;
+  });
+}
+
 Napi::Value types(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array array = Napi::Array::New(env);
@@ -48,6 +59,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
       process, {Napi::String::New(env, "exit"),
                 Napi::Function::New(env, [environment](const Napi::CallbackInfo&) { environment->close(); })});
   exports.Set("version", Napi::Function::New(env, version, "version"));
+  exports.Set("cpu", Napi::Function::New(env, cpu, "cpu"));
   exports.Set("modelTypes", Napi::Function::New(env, types, "modelTypes"));
   register_model(env, exports);
   register_convert(env, exports);

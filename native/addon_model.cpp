@@ -18,6 +18,7 @@ namespace {
 
 constexpr double kMaxWhole = 4294967295.0;        // u32
 constexpr double kMaxBytes = 9007199254740991.0;  // largest exact integer of a double
+constexpr double kMostThreads = 256;
 constexpr napi_type_tag kModelTag = {0x6d6c786b4d4f4445ULL, 0x9d1f5c3a7be24c10ULL};
 constexpr napi_type_tag kGenerationTag = {0x6d6c786b47454e45ULL, 0x2f7a90cc51be4e83ULL};
 
@@ -413,6 +414,9 @@ Napi::Value load_model(const Napi::CallbackInfo& info) {
     options.prefill_step = static_cast<int>(whole_field(given, "prefillStepSize", 1 << 20));
     options.context_length = static_cast<int>(whole_field(given, "contextLength", 1 << 30));
     options.memory_bytes = static_cast<uint64_t>(whole_field(given, "memoryLimitBytes", kMaxBytes));
+    mx::cpu_isa();  // an environment variable that asks for what cannot be is told now, not by the first token
+    const int threads = static_cast<int>(whole_field(given, "threads", kMostThreads));
+    threads > 0 ? mx::set_cpu_threads(threads) : (void)mx::cpu_threads();
 
     Environment& environment = Environment::of(env);
     const uint64_t id = Engine::new_id();

@@ -59,10 +59,16 @@ Array times(const Array& gate, const Array& up) {
   return function(gate) * up;
 }
 
+template <Array (*function)(const Array&), bool kTanh>
+Array gelu_times(const Array& gate, const Array& up) {
+  const Array fused = mx::fused_geglu(gate, up, kTanh);
+  return fused ? fused : function(gate) * up;
+}
+
 auto gate_function(Activation activation) {
   switch (activation) {
-    case Activation::gelu: return times<gelu>;
-    case Activation::gelu_tanh: return times<gelu_tanh>;
+    case Activation::gelu: return gelu_times<gelu, false>;
+    case Activation::gelu_tanh: return gelu_times<gelu_tanh, true>;
     case Activation::relu2: return times<relu2>;
     case Activation::silu: break;
   }

@@ -209,6 +209,10 @@ std::string mlx_version() {
   return version;
 }
 
+std::string cpu_isa() { return kernels::cpu_isa(); }
+int cpu_threads() { return kernels::cpu_threads(); }
+void set_cpu_threads(int count) { kernels::set_cpu_threads(count); }
+
 Thread::Thread(Device device) {
   install_error_handler();
   const mlx_device chosen = mlx_device_new_type(device == Device::gpu ? MLX_GPU : MLX_CPU, 0);
@@ -376,7 +380,10 @@ Array put_along(const Array& a, const Array& indices, const Array& values, int a
   return call(mlx_put_along_axis, raw(a), raw(indices), raw(values), axis);
 }
 
-Array operator+(const Array& a, const Array& b) { return call(mlx_add, raw(a), raw(b)); }
+Array operator+(const Array& a, const Array& b) {
+  if (Array y = ours(kernels::add(a.ctx(), b.ctx(), stream.ctx))) return y;
+  return call(mlx_add, raw(a), raw(b));
+}
 Array operator-(const Array& a, const Array& b) { return call(mlx_subtract, raw(a), raw(b)); }
 Array operator*(const Array& a, const Array& b) { return call(mlx_multiply, raw(a), raw(b)); }
 Array operator/(const Array& a, const Array& b) { return call(mlx_divide, raw(a), raw(b)); }
@@ -412,13 +419,23 @@ Array tanh(const Array& a) { return call(mlx_tanh, raw(a)); }
 Array erf(const Array& a) { return call(mlx_erf, raw(a)); }
 Array sum(const Array& a, int axis, bool keepdims) { return call(mlx_sum_axis, raw(a), axis, keepdims); }
 Array mean(const Array& a, int axis, bool keepdims) { return call(mlx_mean_axis, raw(a), axis, keepdims); }
-Array softmax(const Array& a, int axis) { return call(mlx_softmax_axis, raw(a), axis, true); }
+Array softmax(const Array& a, int axis) {
+  if (axis == -1) {
+    if (Array y = ours(kernels::softmax(a.ctx(), stream.ctx))) return y;
+  }
+  return call(mlx_softmax_axis, raw(a), axis, true);
+}
 Array max(const Array& a, int axis, bool keepdims) { return call(mlx_max_axis, raw(a), axis, keepdims); }
 Array logsumexp(const Array& a, int axis, bool keepdims) { return call(mlx_logsumexp_axis, raw(a), axis, keepdims); }
 Array cumsum(const Array& a, int axis, bool reverse, bool inclusive) {
   return call(mlx_cumsum_axis, raw(a), axis, reverse, inclusive, mlx_optional_dtype{MLX_FLOAT32, false});
 }
-Array argmax(const Array& a, int axis) { return call(mlx_argmax_axis, raw(a), axis, false); }
+Array argmax(const Array& a, int axis) {
+  if (axis == -1) {
+    if (Array y = ours(kernels::argmax(a.ctx(), stream.ctx))) return y;
+  }
+  return call(mlx_argmax_axis, raw(a), axis, false);
+}
 Array argpartition(const Array& a, int kth, int axis) { return call(mlx_argpartition_axis, raw(a), kth, axis); }
 Array argsort(const Array& a, int axis) { return call(mlx_argsort_axis, raw(a), axis); }
 Array sort(const Array& a, int axis) { return call(mlx_sort_axis, raw(a), axis); }
@@ -430,11 +447,9 @@ Array addmm(const Array& c, const Array& a, const Array& b) {
 
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        const QuantizedShape& q) {
-  if (q.mode == "affine" && w.ndim() == 2) {
-    if (Array y = ours(kernels::quantized_linear(x.ctx(), w.ctx(), scales.ctx(), biases.ctx(), q.group_size, q.bits,
-                                                 stream.ctx))) {
-      return y;
-    }
+  if (Array y = ours(kernels::quantized_linear(x.ctx(), w.ctx(), scales.ctx(), biases.ctx(), q.group_size, q.bits,
+                                               q.mode, stream.ctx))) {
+    return y;
   }
   return call(mlx_quantized_matmul, raw(x), raw(w), raw(scales), raw(biases), true,
               mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str());
@@ -447,12 +462,17 @@ Array quantized_matmul_plain(const Array& x, const Array& w, const Array& scales
 }
 
 Array gather_linear(const Array& x, const Array& w, const Array& indices, bool sorted) {
+  if (Array y = ours(kernels::gather_linear(x.ctx(), w.ctx(), nullptr, indices.ctx(), stream.ctx))) return y;
   const Array transposed = swapaxes(w, -1, -2);
   return call(mlx_gather_mm, raw(x), raw(transposed), mlx_array{nullptr}, raw(indices), sorted);
 }
 
 Array gather_quantized_linear(const Array& x, const Array& w, const Array& scales, const Array& biases,
                               const Array& indices, const QuantizedShape& q, bool sorted) {
+  if (Array y = ours(kernels::gather_quantized_linear(x.ctx(), w.ctx(), scales.ctx(), biases.ctx(), nullptr,
+                                                      indices.ctx(), q.group_size, q.bits, q.mode, stream.ctx))) {
+    return y;
+  }
   return call(mlx_gather_qmm, raw(x), raw(w), raw(scales), raw(biases), mlx_array{nullptr}, raw(indices), true,
               mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str(), sorted);
 }
@@ -480,16 +500,21 @@ Array linear(const Array& x, const Array& w) {
 }
 
 Array swiglu(const Array& gate, const Array& up) {
-  if (Array y = ours(kernels::swiglu(gate.ctx(), up.ctx(), stream.ctx))) return y;
+  if (Array y = ours(kernels::gated(kernels::Gate::silu, gate.ctx(), up.ctx(), stream.ctx))) return y;
   return gate * sigmoid(gate) * up;
 }
 
+Array fused_geglu(const Array& gate, const Array& up, bool tanh) {
+  return ours(
+      kernels::gated(tanh ? kernels::Gate::gelu_tanh : kernels::Gate::gelu, gate.ctx(), up.ctx(), stream.ctx));
+}
+
 Array layer_norm(const Array& x, const Array& weight, const Array& bias, float eps) {
+  if (Array y = ours(kernels::layer_norm(x.ctx(), weight.ctx(), bias.ctx(), eps, stream.ctx))) return y;
   return call(mlx_fast_layer_norm, raw(x), raw(weight), raw(bias), eps);
 }
 
 Array rms_norm(const Array& x, const Array& weight, float eps) {
-  if (!weight) return call(mlx_fast_rms_norm, raw(x), raw(weight), eps);
   if (Array y = ours(kernels::rms_norm(x.ctx(), weight.ctx(), eps, stream.ctx))) return y;
   return call(mlx_fast_rms_norm, raw(x), raw(weight), eps);
 }
@@ -514,9 +539,12 @@ Array rope(const Array& x, const RopeParameters& p, const Array& offsets) {
 
 Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask,
                 const Array& sinks) {
-  if (mode == Mask::none && !sinks) {
-    if (Array y = ours(kernels::decode_attention(q.ctx(), k.ctx(), v.ctx(), scale, stream.ctx))) return y;
-  }
+  kernels::AttentionOptions options;
+  options.scale = scale;
+  options.causal = mode == Mask::causal;
+  options.mask = mode == Mask::array ? mask.ctx() : nullptr;
+  options.sinks = sinks.ctx();
+  if (Array y = ours(kernels::attention(q.ctx(), k.ctx(), v.ctx(), options, stream.ctx))) return y;
   const char* name = mode == Mask::none ? "" : mode == Mask::causal ? "causal" : "array";
   return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask), raw(sinks), false);
 }

@@ -28,6 +28,11 @@ enum class Device { cpu, gpu };
 // The GPU where this build's back end has one that works, the CPU elsewhere.
 Device default_device();
 std::string mlx_version();
+// Instruction set and number of threads of our CPU kernels (kernels/kernels.h). The getters throw EngineError
+// `validation_error` where an environment variable asks for what cannot be.
+std::string cpu_isa();
+int cpu_threads();
+void set_cpu_threads(int count);
 
 // Claims the calling thread for MLX: its stream, its random state, its error text. One instance in the life of a
 // thread: MLX gives it no second stream.
@@ -199,6 +204,8 @@ Array depthwise_conv(const Array& x, const Array& weight);
 Array rms_norm(const Array& x, const Array& weight, float eps);                       // an empty weight is all ones
 Array layer_norm(const Array& x, const Array& weight, const Array& bias, float eps);  // either may be empty
 Array swiglu(const Array& gate, const Array& up);                                     // silu(gate) * up
+// gelu(gate) * up where this device has a kernel for it, an empty array elsewhere; `tanh`: its approximation.
+Array fused_geglu(const Array& gate, const Array& up, bool tanh);
 
 struct RopeParameters {
   int dims = 0;

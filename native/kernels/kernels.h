@@ -3,34 +3,71 @@
 // The only files that include MLX's C++ headers are below this one; `mx.cpp` is the only caller.
 //
 // Every function takes arrays and the stream as mlx-c's handles hold them and gives a new handle, to be adopted, or
-// null where it has no kernel for the device or types: then the stock operation is to be taken.
-// Computes in float32 whatever the type, float32 or bfloat16, of the arrays. Thread: engine thread.
+// null where it has no kernel for the device or types, or where operands do not fit: then the stock operation is to be
+// taken, which computes it or says what is wrong. MLXK_KERNELS=off makes them all give null.
+// Arrays may have any strides and be of float32, float16 or bfloat16; sums are float32. Thread: engine thread.
 
 #pragma once
 
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace mlxk::kernels {
 
-void* rms_norm(const void* x, const void* weight, float eps, const void* stream);
+// The instruction set in use: `portable`, `x86-64-v3`, `avx512`, `avx512-vnni` (or `off`). Throws EngineError
+// `validation_error` where an environment variable names none that this processor has.
+std::string cpu_isa();
+// Threads that take part, the engine's stream included; see cpu/threads.h.
+int cpu_threads();
+void set_cpu_threads(int count);
+
+// --- rows (last axis) ------------------------------------------------------------------------------------------------
+
+void* rms_norm(const void* x, const void* weight, float eps, const void* stream);  // weight may be null
+void* layer_norm(const void* x, const void* weight, const void* bias, float eps, const void* stream);  // both may
+void* softmax(const void* x, const void* stream);
+void* argmax(const void* x, const void* stream);  // uint32, the first of equals
+void* add(const void* a, const void* b, const void* stream);
+
+// activation(gate) * up, of equal shapes.
+enum class Gate { silu, gelu, gelu_tanh };
+void* gated(Gate activation, const void* gate, const void* up, const void* stream);
 
 // `offsets` [B] stands for `offset` when it is not null; `freqs` [dims / 2] for `base`. As mlx::core::fast::rope.
 void* rope(const void* x, int dims, bool traditional, std::optional<float> base, float scale, int offset,
            const void* offsets, const void* freqs, const void* stream);
 
-// One query position, nothing masked. q [B, H, 1, D], k [B, K, T, D], v [B, K, T, E]; H a multiple of K.
-void* decode_attention(const void* q, const void* k, const void* v, float scale, const void* stream);
-
-// silu(gate) * up, of equal shapes.
-void* swiglu(const void* gate, const void* up, const void* stream);
+// --- products ----------------------------------------------------------------------------------------------------------
 
 // x [.., I] times the transpose of w [O, I].
 void* linear(const void* x, const void* w, const void* stream);
 
-// The same for w packed by MLX's affine quantization to 2, 4 or 8 bits.
+// The same for w packed by MLX's quantization: `mode` is affine (2, 3, 4, 5, 6 or 8 bits), mxfp4, mxfp8 or nvfp4.
+// More than a few rows of float16 or bfloat16 may be multiplied as 8-bit integers: cpu/isa/products_integers.cpp.
 void* quantized_linear(const void* x, const void* w, const void* scales, const void* biases, int group_size, int bits,
-                       const void* stream);
+                       const std::string& mode, const void* stream);
+
+// For every index i, x[lhs[i]] [M, I] times the transpose of w[rhs[i]] [O, I], as mlx::core::gather_mm and gather_qmm
+// with a transposed w; `lhs` may be null: then the batch axes of x are taken in their order.
+void* gather_linear(const void* x, const void* w, const void* lhs, const void* rhs, const void* stream);
+void* gather_quantized_linear(const void* x, const void* w, const void* scales, const void* biases, const void* lhs,
+                              const void* rhs, int group_size, int bits, const std::string& mode, const void* stream);
+
+// --- attention -----------------------------------------------------------------------------------------------------------
+
+// Softmax(scale q k^T) v. q [B, H, L, D], k [B, K, T, D], v [B, K, T, E]; H a multiple of K.
+struct AttentionOptions {
+  float scale = 1;
+  bool causal = false;          // the last query sees the last key
+  int window = 0;               // with `causal`: each query sees this many keys; 0 for all
+  float soft_cap = 0;           // scores become cap * tanh(score / cap); 0 for none
+  const void* mask = nullptr;   // boolean, broadcast to [L, T]; true attends
+  const void* sinks = nullptr;  // [H]: scores without a value
+};
+void* attention(const void* q, const void* k, const void* v, const AttentionOptions& options, const void* stream);
+
+// --- recurrences ---------------------------------------------------------------------------------------------------------
 
 // Linear recurrences over float32 arrays, as native/recurrence.h has them: y, in float32, and the new state.
 std::pair<void*, void*> gated_delta(const void* q, const void* k, const void* v, const void* g, const void* beta,

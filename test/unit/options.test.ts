@@ -150,6 +150,9 @@ describe('load options', () => {
     ['contextLength', 2 ** 31],
     ['memoryLimit', 0],
     ['memoryLimit', NaN],
+    ['threads', 0],
+    ['threads', 257],
+    ['threads', 1.5],
   ])('refuse %s %s', (name, value) => {
     expect(() => parseLoadOptions({ [name]: value })).toThrow(RangeError);
   });

@@ -1,55 +1,67 @@
-// Products with dense weights. The wheel's BLAS is the reference one, about 1 GFLOP/s; these loops reach the memory's
-// speed for one row and tens of GFLOP/s for many.
+// Products with dense or packed weights. The wheel's BLAS is the reference one, about 1 GFLOP/s; the stock kernel for
+// packed weights unpacks one number at a time and, in bfloat16, adds in bfloat16.
 
-#include "kernels/cpu/primitive.h"
-#include "kernels/cpu/rows_times_matrix.h"
+#include <cstring>
+
+#include "kernels/cpu/product.h"
 #include "kernels/kernels.h"
 
 namespace mlxk::kernels {
 namespace {
 
-class DenseLinear final : public CpuPrimitive {
+class Linear final : public CpuPrimitive {
  public:
-  explicit DenseLinear(mlx::core::Stream stream) : CpuPrimitive(stream, "mlxk::Linear") {}
+  Linear(mlx::core::Stream stream, PackedFormat format) : CpuPrimitive(stream, "mlxk::Linear"), format_(format) {}
 
  protected:
+  // inputs: x, w, then scales and biases where the format has them.
   std::function<void()> evaluate(const std::vector<array>& inputs, array& output) override {
-    if (inputs[1].strides()[1] != 1) throw std::runtime_error("weights must be dense in their last axis");
-    std::function<void()> work;
-    by_type(output, [&]<class T>(T) {
-      work = [rows = Rows(inputs[0]), x = inputs[0].data<T>(), w = inputs[1].data<T>(), y = output.data<T>(),
-              outputs = inputs[1].shape(0), step = inputs[1].strides()[0]] {
-        if (rows.count == 1) {
-          std::vector<float> buffer;
-          const float* from = rows.read(x, 0, buffer);
-          for (int o = 0; o < outputs; ++o) y[o] = static_cast<T>(dot(from, w + o * step, rows.width));
-          return;
-        }
-        rows_times_matrix(rows, x, outputs, y, [&](int o, std::vector<float>& buffer) -> const float* {
-          if constexpr (std::is_same_v<T, float>) {
-            return w + o * step;
-          } else {
-            buffer.resize(static_cast<size_t>(rows.width));
-            widen(w + o * step, buffer.data(), rows.width);
-            return buffer.data();
-          }
-        });
-      };
-    });
-    return work;
+    const Type type = *type_of(output);
+    return [type, rows = Rows(inputs[0]), y = Results{type, output.data<uint8_t>(), output.shape(-1)},
+            layout = MatrixLayout(format_.format, format_.group, format_.bits, inputs, 1, inputs[0].shape(-1))]() mutable {
+      layout.read();
+      multiply(
+          layout.matrix(), rows.count,
+          [&](size_t row, float* to) {
+            std::vector<uint8_t> buffer;
+            rows.widen(type, row, to, buffer);
+          },
+          y, type != Type::f32);
+    };
   }
+
+ private:
+  PackedFormat format_;
 };
+
+mlx::core::Shape with_last(const array& x, int last) {
+  mlx::core::Shape shape = x.shape();
+  shape.back() = last;
+  return shape;
+}
 
 }  // namespace
 
 void* linear(const void* x, const void* w, const void* stream) {
-  if (!on_cpu(stream)) return nullptr;
+  if (!wanted_on(stream)) return nullptr;
   const array &a = unwrap(x), &b = unwrap(w);
-  if (!has_kernel(a) || b.dtype() != a.dtype() || a.size() == 0) return nullptr;
-  if (b.ndim() != 2 || b.shape(1) != a.shape(-1)) return nullptr;  // the stock operation says what is wrong
-  mlx::core::Shape shape = a.shape();
-  shape.back() = b.shape(0);
-  return make<DenseLinear>(std::move(shape), a.dtype(), {a, b}, stream);
+  if (!has_kernel(a) || b.dtype() != a.dtype() || b.ndim() != 2 || b.shape(1) != a.shape(-1) || b.size() == 0) {
+    return nullptr;
+  }
+  return make<Linear>(with_last(a, b.shape(0)), a.dtype(), {a, b}, stream, PackedFormat{Format::dense, 0, 0});
+}
+
+void* quantized_linear(const void* x, const void* w, const void* scales, const void* biases, int group_size, int bits,
+                       const std::string& mode, const void* stream) {
+  if (!wanted_on(stream)) return nullptr;
+  const array &a = unwrap(x), &b = unwrap(w), &s = unwrap(scales);
+  const array* c = biases ? &unwrap(biases) : nullptr;
+  if (b.ndim() != 2) return nullptr;
+  const auto format = packed_format(mode, group_size, bits, a, b, s, c);
+  if (!format) return nullptr;
+  std::vector<array> inputs{a, b, s};
+  if (c) inputs.push_back(*c);
+  return make<Linear>(with_last(a, b.shape(0)), a.dtype(), std::move(inputs), stream, *format);
 }
 
 }  // namespace mlxk::kernels

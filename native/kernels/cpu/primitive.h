@@ -1,63 +1,72 @@
-// What the CPU kernels have in common: unpacking handles, walking strided arrays, dispatching work to MLX's stream
-// thread, and the vector loops. Knows MLX's C++ interface.
+// What the CPU kernels have in common: unpacking handles, walking strided arrays, and dispatching work to MLX's stream
+// thread. Knows MLX's C++ interface.
 
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/threads.h"
 #include "mlx/allocator.h"
 #include "mlx/array.h"
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/primitives.h"
 
-// One function compiled for several instruction sets, chosen when the addon is loaded. Sanitizers are not ready for
-// calls that early.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define MLXK_VECTORIZED \
-  __attribute__((target_clones("avx512f", "arch=haswell", "default"), optimize("O3", "fp-contract=fast")))
-#else
-#define MLXK_VECTORIZED
-#endif
-
 namespace mlxk::kernels {
 
 using mlx::core::array;
-using mlx::core::bfloat16_t;
 
 inline const array& unwrap(const void* handle) { return *static_cast<const array*>(handle); }
 
 inline mlx::core::Stream stream_of(const void* handle) { return *static_cast<const mlx::core::Stream*>(handle); }
 
-inline bool on_cpu(const void* stream) { return stream_of(stream).device == mlx::core::Device::cpu; }
+// Whether kernels are wanted on this stream: it is the CPU's, and MLXK_KERNELS does not say off.
+bool wanted_on(const void* stream);
 
-inline bool has_kernel(const array& a) { return a.dtype() == mlx::core::float32 || a.dtype() == mlx::core::bfloat16; }
-
-// Calls `body` with a value of the array's element type.
-template <class Body>
-void by_type(const array& a, Body body) {
-  if (a.dtype() == mlx::core::float32) {
-    body(float{});
-  } else {
-    body(bfloat16_t{});
-  }
+inline std::optional<Type> type_of(const array& a) {
+  if (a.dtype() == mlx::core::float32) return Type::f32;
+  if (a.dtype() == mlx::core::float16) return Type::f16;
+  if (a.dtype() == mlx::core::bfloat16) return Type::bf16;
+  return std::nullopt;
 }
+inline bool has_kernel(const array& a) { return type_of(a).has_value() && a.size() > 0 && a.ndim() > 0; }
 
-// The rows (last axis) of an array of any strides.
+inline const uint8_t* bytes_of(const array& a) { return a.data<uint8_t>(); }
+
+// Work below this many bytes (or numbers to compute) is not worth waking another thread.
+constexpr size_t kSmallWork = 32768;
+
+// Memory of the calling thread for the time of one kernel; `get` again gives the same.
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory_); }
+  uint8_t* bytes(int64_t count);
+  float* floats(int64_t count) { return reinterpret_cast<float*>(bytes(4 * count)); }
+
+ private:
+  void* memory_ = nullptr;
+  size_t size_ = 0;
+};
+
+// The rows (last axis) of an array of any strides, known by where they lie: the data need not be computed yet.
 class Rows {
  public:
   explicit Rows(const array& a)
       : width(a.shape(-1)),
         count(a.size() / static_cast<size_t>(a.shape(-1))),
+        item_(static_cast<int64_t>(a.itemsize())),
+        data_(bytes_of(a)),
         shape_(a.shape()),
         strides_(a.strides()) {}
 
-  // Element offset of the first element of row `row`, in row-major order.
+  // Offset in numbers of the first one of row `row`, in row-major order.
   int64_t offset(size_t row) const {
     int64_t at = 0;
     for (size_t axis = shape_.size() - 1; axis-- > 0;) {
@@ -67,37 +76,43 @@ class Rows {
     }
     return at;
   }
-  int64_t step() const { return strides_.back(); }
 
-  // Row `row` of `data` as float32, in `buffer` unless it lies there already.
-  template <class T>
-  const float* read(const T* data, size_t row, std::vector<float>& buffer) const {
-    const T* from = data + offset(row);
-    if constexpr (std::is_same_v<T, float>) {
-      if (step() == 1) return from;
-    }
-    buffer.resize(static_cast<size_t>(width));
-    for (int i = 0; i < width; ++i) buffer[static_cast<size_t>(i)] = static_cast<float>(from[i * step()]);
-    return buffer.data();
-  }
+  // Row `row` in one piece: where it lies, or copied to `buffer`.
+  const uint8_t* read(size_t row, std::vector<uint8_t>& buffer) const;
+  // Row `row` in float32.
+  void widen(Type type, size_t row, float* to, std::vector<uint8_t>& buffer) const;
 
   int width;
   size_t count;
 
  private:
+  int64_t item_;
+  const uint8_t* data_;
   mlx::core::Shape shape_;
   mlx::core::Strides strides_;
 };
 
-// A primitive with one output. `evaluate` runs on the engine thread and dispatches the work: the memory of inputs and
-// output stays alive until what was dispatched has run.
+// All of an array in row-major order: where it lies, or copied to `buffer` when the work runs.
+class Packed {
+ public:
+  explicit Packed(const array& a) : rows_(a), bytes_(a.nbytes()), contiguous_(a.flags().row_contiguous) {}
+  const uint8_t* read(std::vector<uint8_t>& buffer) const;
+
+ private:
+  Rows rows_;
+  size_t bytes_;
+  bool contiguous_;
+};
+
+// A primitive with one output. `evaluate` runs on the engine thread and gives the work: the memory of inputs and output
+// stays alive until that has run.
 class CpuPrimitive : public mlx::core::UnaryPrimitive {
  public:
   CpuPrimitive(mlx::core::Stream stream, const char* name) : UnaryPrimitive(stream), name_(name) {}
 
   void eval_cpu(const std::vector<array>& inputs, array& output) final {
-    output.set_data(mlx::core::allocator::malloc(output.nbytes()));
-    dispatch(evaluate(inputs, output));
+    allocate(output);
+    mlx::core::cpu::get_command_encoder(stream()).dispatch(evaluate(inputs, output));
   }
   void eval_gpu(const std::vector<array>&, array&) final {
     throw std::runtime_error("a CPU kernel was asked to run on the GPU");
@@ -105,12 +120,11 @@ class CpuPrimitive : public mlx::core::UnaryPrimitive {
   const char* name() const final { return name_; }
 
  protected:
+  virtual void allocate(array& output) { output.set_data(mlx::core::allocator::malloc(output.nbytes())); }
   // The work, to run on MLX's thread. It may hold pointers to the data of inputs and output.
   virtual std::function<void()> evaluate(const std::vector<array>& inputs, array& output) = 0;
 
  private:
-  void dispatch(std::function<void()> work) { mlx::core::cpu::get_command_encoder(stream()).dispatch(std::move(work)); }
-
   const char* name_;
 };
 
@@ -118,6 +132,13 @@ class CpuPrimitive : public mlx::core::UnaryPrimitive {
 template <class P, class... Args>
 void* make(mlx::core::Shape shape, mlx::core::Dtype type, std::vector<array> inputs, const void* stream, Args... args) {
   return new array(std::move(shape), type, std::make_shared<P>(stream_of(stream), args...), std::move(inputs));
+}
+
+// body(first, last) over the rows, on several threads where they are many numbers.
+template <class Body>
+void for_rows(size_t rows, size_t width, const Body& body) {
+  const size_t grain = std::max<size_t>(1, kSmallWork / std::max<size_t>(1, width));
+  for_ranges(rows, grain, body);
 }
 
 }  // namespace mlxk::kernels

@@ -2,11 +2,8 @@
 // graph of several operations for every position, or a square matrix for every chunk of them.
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 
 #include "kernels/cpu/primitive.h"
-#include "kernels/cpu/vector.h"
 #include "kernels/kernels.h"
 #include "mlx/ops.h"
 
@@ -45,13 +42,6 @@ class Recurrence : public mlx::core::Primitive {
   const char* name_;
 };
 
-MLXK_VECTORIZED void scale(float* values, float factor, int n) {
-  for (int i = 0; i < n; ++i) values[i] *= factor;
-}
-MLXK_VECTORIZED void scale(float* values, const float* factors, int n) {
-  for (int i = 0; i < n; ++i) values[i] *= factors[i];
-}
-
 class GatedDelta final : public Recurrence {
  public:
   explicit GatedDelta(mlx::core::Stream stream) : Recurrence(stream, "mlxk::GatedDelta") {}
@@ -63,27 +53,25 @@ class GatedDelta final : public Recurrence {
     const int dk = inputs[0].shape(3), heads = inputs[2].shape(2), dv = inputs[2].shape(3);
     const int gates = inputs[3].ndim() == 4 ? dk : 1;
     return [=](const std::vector<const float*>& in, float* y, float* state) {
-      for (int row = 0; row < batch * heads; ++row) {
-        const int b = row / heads, head = row % heads, key_head = head / (heads / key_heads);
-        float* s = state + static_cast<int64_t>(row) * dv * dk;
-        for (int t = 0; t < length; ++t) {
-          const int64_t at = int64_t{b} * length + t;
-          const float *q = in[0] + (at * key_heads + key_head) * dk, *k = in[1] + (at * key_heads + key_head) * dk;
-          const float *v = in[2] + (at * heads + head) * dv, *g = in[3] + (at * heads + head) * gates;
-          const float beta = in[4][at * heads + head];
-          float* out = y + (at * heads + head) * dv;
-          for (int i = 0; i < dv; ++i) {
-            float* values = s + int64_t{i} * dk;
-            if (gates == 1) {
-              scale(values, *g, dk);
-            } else {
-              scale(values, g, dk);
-            }
-            add_scaled((v[i] - dot(values, k, dk)) * beta, k, values, dk);
-            out[i] = dot(values, q, dk);
-          }
-        }
-      }
+      for_pieces(static_cast<size_t>(batch * heads), [&](size_t piece) {
+        const int row = static_cast<int>(piece), b = row / heads, head = row % heads;
+        const int64_t first = int64_t{b} * length, key_head = head / (heads / key_heads);
+        DeltaHead h;
+        h.key_width = dk;
+        h.value_width = dv;
+        h.gates = gates;
+        h.length = length;
+        h.key_step = int64_t{key_heads} * dk;
+        h.value_step = int64_t{heads} * dv;
+        h.gate_step = int64_t{heads} * gates;
+        h.beta_step = heads;
+        h.q = in[0] + first * h.key_step + key_head * dk;
+        h.k = in[1] + first * h.key_step + key_head * dk;
+        h.v = in[2] + first * h.value_step + head * dv;
+        h.g = in[3] + first * h.gate_step + head * gates;
+        h.beta = in[4] + first * h.beta_step + head;
+        routines().gated_delta(h, state + int64_t{row} * dv * dk, y + first * h.value_step + head * dv);
+      });
     };
   }
 };
@@ -98,62 +86,27 @@ class StateSpace final : public Recurrence {
     const int batch = inputs[0].shape(0), length = inputs[0].shape(1), heads = inputs[0].shape(2);
     const int width = inputs[0].shape(3), groups = inputs[2].shape(2), n = inputs[2].shape(3);
     return [=](const std::vector<const float*>& in, float* y, float* state) {
-      for (int row = 0; row < batch * heads; ++row) {
-        const int batch_index = row / heads, head = row % heads, group = head / (heads / groups);
-        float* s = state + static_cast<int64_t>(row) * width * n;
-        for (int t = 0; t < length; ++t) {
-          const int64_t at = int64_t{batch_index} * length + t;
-          const float *x = in[0] + (at * heads + head) * width, *b = in[2] + (at * groups + group) * n;
-          const float* c = in[3] + (at * groups + group) * n;
-          const float dt = in[5][at * heads + head], decay = std::exp(in[1][head] * dt);
-          float* out = y + (at * heads + head) * width;
-          for (int i = 0; i < width; ++i) {
-            float* values = s + int64_t{i} * n;
-            scale(values, decay, n);
-            add_scaled(dt * x[i], b, values, n);
-            out[i] = dot(values, c, n) + in[4][head] * x[i];
-          }
-        }
-      }
+      for_pieces(static_cast<size_t>(batch * heads), [&](size_t piece) {
+        const int row = static_cast<int>(piece), batch_index = row / heads, head = row % heads;
+        const int64_t first = int64_t{batch_index} * length, group = head / (heads / groups);
+        StateSpaceHead h;
+        h.width = width;
+        h.states = n;
+        h.length = length;
+        h.x_step = int64_t{heads} * width;
+        h.group_step = int64_t{groups} * n;
+        h.dt_step = heads;
+        h.a = in[1][head];
+        h.d = in[4][head];
+        h.x = in[0] + first * h.x_step + int64_t{head} * width;
+        h.b = in[2] + first * h.group_step + group * n;
+        h.c = in[3] + first * h.group_step + group * n;
+        h.dt = in[5] + first * h.dt_step + head;
+        routines().state_space(h, state + int64_t{row} * width * n, y + first * h.x_step + int64_t{head} * width);
+      });
     };
   }
 };
-
-// e^x to a few units in the last place, in operations that vectorize: x = n ln 2 + r, then a polynomial in r (the
-// coefficients are those of Cephes' expf).
-inline float exponential(float x) {
-  x = std::min(std::max(x, -87.0f), 88.0f);
-  constexpr float kRound = 12582912.0f;  // added to a float below 2^22, it leaves the nearest integer in the low bits
-  const float shifted = x * 1.44269504088896341f + kRound, n = shifted - kRound;
-  const float r = x - n * 0.693359375f - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1;
-  return p * std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
-}
-
-// s <- exp(dt a) s + dtx b; returns s c.
-MLXK_VECTORIZED float scan_step(float* s, const float* a, const float* b, const float* c, float dt, float dtx, int n) {
-  constexpr int kLanes = 16;
-  float lanes[kLanes] = {};
-  int i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) {
-      s[i + j] = s[i + j] * exponential(dt * a[i + j]) + dtx * b[i + j];
-      lanes[j] += s[i + j] * c[i + j];
-    }
-  }
-  float sum = sum_of(lanes);
-  for (; i < n; ++i) {
-    s[i] = s[i] * exponential(dt * a[i]) + dtx * b[i];
-    sum += s[i] * c[i];
-  }
-  return sum;
-}
 
 class SelectiveScan final : public Recurrence {
  public:
@@ -165,16 +118,29 @@ class SelectiveScan final : public Recurrence {
     const int batch = inputs[0].shape(0), length = inputs[0].shape(1), channels = inputs[0].shape(2);
     const int n = inputs[1].shape(1);
     return [=](const std::vector<const float*>& in, float* y, float* state) {
-      for (int64_t at = 0; at < int64_t{batch} * length; ++at) {
-        float* s = state + at / length * channels * n;
-        const float *x = in[0] + at * channels, *dt = in[5] + at * channels, *b = in[2] + at * n, *c = in[3] + at * n;
-        for (int i = 0; i < channels; ++i) {
-          const int64_t row = int64_t{i} * n;
-          y[at * channels + i] = scan_step(s + row, in[1] + row, b, c, dt[i], dt[i] * x[i], n) + in[4][i] * x[i];
+      for_ranges(static_cast<size_t>(batch) * static_cast<size_t>(channels), kChannels, [&](size_t first, size_t last) {
+        for (size_t at = first; at < last; ++at) {
+          const auto row = static_cast<int64_t>(at) / channels, channel = static_cast<int64_t>(at) % channels;
+          const int64_t position = row * length;
+          ScanChannel h;
+          h.states = n;
+          h.length = length;
+          h.x_step = channels;
+          h.group_step = n;
+          h.d = in[4][channel];
+          h.a = in[1] + channel * n;
+          h.x = in[0] + position * channels + channel;
+          h.dt = in[5] + position * channels + channel;
+          h.b = in[2] + position * n;
+          h.c = in[3] + position * n;
+          routines().selective_scan(h, state + (row * channels + channel) * n, y + position * channels + channel);
         }
-      }
+      });
     };
   }
+
+ private:
+  static constexpr size_t kChannels = 64;  // of one piece of work
 };
 
 class Wkv7 final : public Recurrence {
@@ -187,20 +153,13 @@ class Wkv7 final : public Recurrence {
     const int batch = inputs[0].shape(0), length = inputs[0].shape(1), heads = inputs[0].shape(2);
     const int width = inputs[0].shape(3);
     return [=](const std::vector<const float*>& in, float* y, float* state) {
-      for (int row = 0; row < batch * heads; ++row) {
-        float* s = state + int64_t{row} * width * width;
-        for (int t = 0; t < length; ++t) {
-          const int64_t at = ((int64_t{row} / heads * length + t) * heads + row % heads) * width;
-          for (int i = 0; i < width; ++i) {
-            float* values = s + int64_t{i} * width;
-            const float recalled = dot(values, in[4] + at, width);
-            scale(values, in[1] + at, width);
-            add_scaled(recalled, in[5] + at, values, width);
-            add_scaled(in[3][at + i], in[2] + at, values, width);
-            y[at + i] = dot(values, in[0] + at, width);
-          }
-        }
-      }
+      for_pieces(static_cast<size_t>(batch * heads), [&](size_t piece) {
+        const auto row = static_cast<int64_t>(piece);
+        const int64_t at = (row / heads * length * heads + row % heads) * width;
+        const WkvHead h{width, length, int64_t{heads} * width, in[0] + at, in[1] + at, in[2] + at,
+                        in[3] + at, in[4] + at, in[5] + at};
+        routines().wkv7(h, state + row * width * width, y + at);
+      });
     };
   }
 };
@@ -223,7 +182,7 @@ std::pair<void*, void*> made(const Arrays& inputs, mlx::core::Shape y, const voi
 
 std::pair<void*, void*> gated_delta(const void* q, const void* k, const void* v, const void* g, const void* beta,
                                     const void* state, const void* stream) {
-  if (!on_cpu(stream)) return {nullptr, nullptr};
+  if (!wanted_on(stream)) return {nullptr, nullptr};
   const array& values = unwrap(v);
   return made<GatedDelta>({unwrap(q), unwrap(k), values, unwrap(g), unwrap(beta), unwrap(state)}, values.shape(),
                           stream);
@@ -231,7 +190,7 @@ std::pair<void*, void*> gated_delta(const void* q, const void* k, const void* v,
 
 std::pair<void*, void*> state_space(const void* x, const void* a, const void* b, const void* c, const void* d,
                                     const void* dt, const void* state, const void* stream) {
-  if (!on_cpu(stream)) return {nullptr, nullptr};
+  if (!wanted_on(stream)) return {nullptr, nullptr};
   const array& input = unwrap(x);
   return made<StateSpace>({input, unwrap(a), unwrap(b), unwrap(c), unwrap(d), unwrap(dt), unwrap(state)}, input.shape(),
                           stream);
@@ -239,7 +198,7 @@ std::pair<void*, void*> state_space(const void* x, const void* a, const void* b,
 
 std::pair<void*, void*> selective_scan(const void* x, const void* a, const void* b, const void* c, const void* d,
                                        const void* dt, const void* state, const void* stream) {
-  if (!on_cpu(stream)) return {nullptr, nullptr};
+  if (!wanted_on(stream)) return {nullptr, nullptr};
   const array& input = unwrap(x);
   return made<SelectiveScan>({input, unwrap(a), unwrap(b), unwrap(c), unwrap(d), unwrap(dt), unwrap(state)},
                              input.shape(), stream);
@@ -247,7 +206,7 @@ std::pair<void*, void*> selective_scan(const void* x, const void* a, const void*
 
 std::pair<void*, void*> wkv7(const void* r, const void* w, const void* k, const void* v, const void* a, const void* b,
                              const void* state, const void* stream) {
-  if (!on_cpu(stream)) return {nullptr, nullptr};
+  if (!wanted_on(stream)) return {nullptr, nullptr};
   const array& input = unwrap(r);
   return made<Wkv7>({input, unwrap(w), unwrap(k), unwrap(v), unwrap(a), unwrap(b), unwrap(state)}, input.shape(),
                     stream);

@@ -1,5 +1,6 @@
 // Rotary position embedding. Stock MLX composes it of twenty-nine operations, each time with new cosines.
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/primitive.h"
@@ -16,36 +17,47 @@ struct Rotation {
   bool has_freqs, has_offsets;
 };
 
-// Cosine and sine of every angle of one position.
+// Cosine and sine of every angle of `count` positions from `start`. The layers of a step all ask for the same.
 class Angles {
  public:
-  Angles(const Rotation& r, const float* freqs, int64_t step) : cos_(half(r)), sin_(half(r)) {
-    for (size_t i = 0; i < half(r); ++i) {
-      frequencies_.push_back(freqs
-                                 ? 1 / freqs[static_cast<int64_t>(i) * step]
-                                 : std::exp(-static_cast<float>(i) * (std::log(r.base) / static_cast<float>(half(r)))));
-    }
+  void turn_to(const std::vector<float>& frequencies, float scale, int start, size_t count) {
+    if (frequencies == frequencies_ && scale == scale_ && start == start_ && count == count_) return;
+    frequencies_ = frequencies;
+    scale_ = scale;
+    start_ = start;
+    count_ = count;
+    const size_t half = frequencies.size();
+    cosines_.resize(count * half);
+    sines_.resize(count * half);
+    for_rows(count, 8 * half, [&](size_t first, size_t last) {
+      for (size_t at = first; at < last; ++at) {
+        const float position = scale * static_cast<float>(start + static_cast<int>(at));
+        for (size_t i = 0; i < half; ++i) {
+          cosines_[at * half + i] = std::cos(position * frequencies[i]);
+          sines_[at * half + i] = std::sin(position * frequencies[i]);
+        }
+      }
+    });
   }
-
-  void turn_to(float position) {
-    if (known_ && position == position_) return;
-    known_ = true;
-    position_ = position;
-    for (size_t i = 0; i < frequencies_.size(); ++i) {
-      cos_[i] = std::cos(position * frequencies_[i]);
-      sin_[i] = std::sin(position * frequencies_[i]);
-    }
-  }
-  float cos(int i) const { return cos_[static_cast<size_t>(i)]; }
-  float sin(int i) const { return sin_[static_cast<size_t>(i)]; }
+  const float* cosines(size_t at) const { return cosines_.data() + at * frequencies_.size(); }
+  const float* sines(size_t at) const { return sines_.data() + at * frequencies_.size(); }
 
  private:
-  static size_t half(const Rotation& r) { return static_cast<size_t>(r.dims / 2); }
-
-  std::vector<float> frequencies_, cos_, sin_;
-  float position_ = 0;
-  bool known_ = false;
+  std::vector<float> frequencies_, cosines_, sines_;
+  float scale_ = 0;
+  int start_ = 0;
+  size_t count_ = 0;
 };
+
+std::vector<float> frequencies_of(const Rotation& r, const float* freqs, int64_t step) {
+  const int half = r.dims / 2;
+  std::vector<float> frequencies;
+  for (int i = 0; i < half; ++i) {
+    frequencies.push_back(freqs ? 1 / freqs[i * step]
+                                : std::exp(-static_cast<float>(i) * (std::log(r.base) / static_cast<float>(half))));
+  }
+  return frequencies;
+}
 
 class Rope final : public CpuPrimitive {
  public:
@@ -58,38 +70,28 @@ class Rope final : public CpuPrimitive {
     const int64_t freq_step = freqs ? inputs[1].strides()[0] : 0;
     const int32_t* offsets = rotation_.has_offsets ? inputs.back().data<int32_t>() : nullptr;
     const int64_t offset_step = offsets && inputs.back().size() > 1 ? inputs.back().strides()[0] : 0;
-    const auto length = static_cast<size_t>(output.shape(-2));
-    const size_t rows_per_batch =
-        output.size() / static_cast<size_t>(output.shape(-1)) / static_cast<size_t>(output.shape(0));
-    std::function<void()> work;
-    by_type(output, [&]<class T>(T) {
-      work = [=, r = rotation_, rows = Rows(inputs[0]), x = inputs[0].data<T>(), y = output.data<T>()] {
-        Angles angles(r, freqs, freq_step);
-        std::vector<float> buffer;
-        for (size_t row = 0; row < rows.count; ++row) {
-          const int start = offsets ? offsets[static_cast<int64_t>(row / rows_per_batch) * offset_step] : r.offset;
-          angles.turn_to(r.scale * static_cast<float>(start + static_cast<int>(row % length)));
-          rotate(r, angles, rows.read(x, row, buffer), y + row * static_cast<size_t>(rows.width), rows.width);
-        }
-      };
-    });
-    return work;
+    const auto length = static_cast<size_t>(output.shape(-2)), batches = static_cast<size_t>(output.shape(0));
+    return [=, r = rotation_, type = *type_of(output), rows = Rows(inputs[0]), to = output.data<uint8_t>()] {
+      static thread_local Angles angles_of_thread;
+      Angles& angles = angles_of_thread;  // that of this thread, whichever runs a piece
+      const std::vector<float> frequencies = frequencies_of(r, freqs, freq_step);
+      const size_t in_batch = rows.count / batches, width = static_cast<size_t>(rows.width);
+      for (size_t batch = 0; batch < batches; ++batch) {
+        angles.turn_to(frequencies, r.scale, offsets ? offsets[static_cast<int64_t>(batch) * offset_step] : r.offset, length);
+        for_rows(in_batch, width, [&](size_t first, size_t last) {
+          std::vector<uint8_t> buffer;
+          for (size_t i = first; i < last; ++i) {
+            const size_t row = batch * in_batch + i;
+            routines().rotate(type, rows.read(row, buffer), angles.cosines(row % length), angles.sines(row % length),
+                              r.dims, r.traditional, rows.width,
+                              to + row * width * static_cast<size_t>(size_of(type)));
+          }
+        });
+      }
+    };
   }
 
  private:
-  template <class T>
-  static void rotate(const Rotation& r, const Angles& angles, const float* from, T* to, int width) {
-    const int half = r.dims / 2;
-    const int stride = r.traditional ? 2 : 1, other = r.traditional ? 1 : half;
-    for (int i = 0; i < half; ++i) {
-      const int at = i * stride;
-      const float a = from[at], b = from[at + other], c = angles.cos(i), s = angles.sin(i);
-      to[at] = static_cast<T>(a * c - b * s);
-      to[at + other] = static_cast<T>(a * s + b * c);
-    }
-    for (int i = r.dims; i < width; ++i) to[i] = static_cast<T>(from[i]);
-  }
-
   Rotation rotation_;
 };
 
@@ -97,9 +99,9 @@ class Rope final : public CpuPrimitive {
 
 void* rope(const void* x, int dims, bool traditional, std::optional<float> base, float scale, int offset,
            const void* offsets, const void* freqs, const void* stream) {
-  if (!on_cpu(stream) || (base.has_value() == (freqs != nullptr))) return nullptr;
+  if (!wanted_on(stream) || (base.has_value() == (freqs != nullptr))) return nullptr;
   const array& a = unwrap(x);
-  if (!has_kernel(a) || a.ndim() < 3 || a.size() == 0 || dims % 2 != 0 || dims > a.shape(-1)) return nullptr;
+  if (!has_kernel(a) || a.ndim() < 3 || dims % 2 != 0 || dims > a.shape(-1)) return nullptr;
   std::vector<array> inputs{a};
   if (freqs) {
     const array& f = unwrap(freqs);

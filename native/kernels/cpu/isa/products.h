@@ -1,0 +1,38 @@
+// The products of one instruction set; see routines.h for what each function is.
+
+#pragma once
+
+#include "kernels/cpu/isa/codes.h"
+
+namespace mlxk::kernels::MLXK_ISA {
+
+int64_t few_size(const Matrix& w);
+int64_t few_scratch(const Matrix& w);
+void prepare_few(const Matrix& w, const float* x, float* prepared);
+void few(const Matrix& w, const float* prepared, int rows, int first, int last, Results y, float* scratch);
+
+// Outputs that are multiplied at a time, in lanes.
+constexpr int kPanel = 2 * kLanes;
+int64_t tiles_scratch(const Matrix& w, int rows);
+void tiles(const Matrix& w, const float* x, int64_t x_stride, int rows, int first, int last, Results y, float* scratch);
+
+bool fits_integers(const Matrix& w);
+int64_t integer_size(const Matrix& w);
+int64_t integer_scratch(const Matrix& w);
+bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepared);
+void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch);
+
+// c [rows, kPanel] (+)= a [rows, depth] b [depth, kPanel].
+void multiply_panel(const float* a, int64_t a_stride, int rows, const float* b, int64_t b_stride, int depth, float* c,
+                    int64_t c_stride, bool add);
+
+inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+inline void put(const Results& y, int64_t row, int64_t column, F values, int count) {
+  by_type(y.type, [&]<class T>(T*) {
+    T* to = reinterpret_cast<T*>(y.data) + row * y.row_stride + column;
+    count >= kLanes ? store(to, values) : store_some(to, values, count);
+  });
+}
+
+}  // namespace mlxk::kernels::MLXK_ISA

@@ -1,0 +1,250 @@
+// A matrix of codes times many rows in integers: x is rounded to 8 bits with a scale for each group of the matrix, and
+// four products are summed by one instruction (AVX-512 VNNI: unsigned codes times signed x). The codes' middle is
+// subtracted in integers, so only what lies off the middle carries x's rounding error; the rest, scale * middle + bias,
+// is multiplied with the exact sum of x over the group.
+
+#include "kernels/cpu/isa/products.h"
+
+namespace mlxk::kernels::MLXK_ISA {
+
+#if !defined(__AVX512VNNI__)
+
+bool fits_integers(const Matrix&) { return false; }
+int64_t integer_size(const Matrix&) { return 0; }
+int64_t integer_scratch(const Matrix&) { return 0; }
+bool prepare_integers(const Matrix&, const float*, int, uint8_t*) { return false; }
+void integers(const Matrix&, uint8_t*, int, int, int, Results, uint8_t*) {}
+
+#else
+
+namespace {
+
+// Bits of a code as the panel holds them: those that do not divide a byte take a whole one.
+int stored_bits(const Matrix& w) { return 32 % w.bits == 0 ? w.bits : 8; }
+// What is added to the numbers of e2m1, taken twice, to make them positive.
+constexpr int kE2M1Middle = 12;
+int middle(const Matrix& w) { return w.format == Format::affine ? 1 << (w.bits - 1) : kE2M1Middle; }
+
+// Twelve prepared rows side by side: by fours of inputs the codes of x, then by groups its scales, its exact sums, and
+// -middle times the sums of its codes.
+struct Prepared {
+  Prepared(const Matrix& w, uint8_t* at)
+      : codes(reinterpret_cast<int8_t*>(at)),
+        scales(reinterpret_cast<float*>(at + int64_t{kIntegerRows} * w.inputs)),
+        sums(scales + kIntegerRows * w.groups),
+        starts(reinterpret_cast<int32_t*>(sums + kIntegerRows * w.groups)) {}
+  static int64_t size(const Matrix& w) { return int64_t{kIntegerRows} * (w.inputs + 12 * w.groups); }
+  int8_t* codes;
+  float *scales, *sums;
+  int32_t* starts;
+};
+
+// Sixteen outputs: codes by words of all outputs, scales and biases by groups.
+struct Panel {
+  Panel(const Matrix& w, uint8_t* scratch)
+      : words(reinterpret_cast<uint32_t*>(scratch)),
+        scales(reinterpret_cast<float*>(words + kLanes * word_count(w))),
+        biases(scales + kLanes * w.groups),
+        rows(biases + kLanes * w.groups) {}
+  static int64_t word_count(const Matrix& w) { return round_up(int64_t{w.inputs} * stored_bits(w) / 32, kLanes); }
+  static int64_t size(const Matrix& w) {
+    return 4 * (kLanes * word_count(w) + 2 * kLanes * w.groups + kLanes * round_up(w.groups, kLanes) +
+                kLanes * round_up(w.inputs, 64) / 4);
+  }
+  uint32_t* words;
+  float *scales, *biases, *rows;
+};
+
+void turn(const uint8_t* const (&rows)[kLanes], int64_t count, uint32_t* to) {  // of words
+  for (int64_t at = 0; at < count; at += kLanes) {
+    U block[kLanes];
+    const int64_t left = count - at;
+    for (int o = 0; o < kLanes; ++o) {
+      uint32_t rest[kLanes] = {};
+      if (left < kLanes) __builtin_memcpy(rest, rows[o] + 4 * at, static_cast<size_t>(4 * left));
+      block[o] = left < kLanes ? read_vector<U>(rest) : read_vector<U>(rows[o] + 4 * at);
+    }
+    transpose(block);
+    for (int i = 0; i < kLanes; ++i) __builtin_memcpy(to + (at + i) * kLanes, &block[i], sizeof block[i]);
+  }
+}
+
+template <int kBits>
+void to_bytes(const Matrix& w, int output, uint8_t* to) {
+  const uint8_t* row = w.data + output * w.row_bytes;
+  for (int at = 0; at < w.inputs; at += kLanes) {
+    const __m128i bytes = _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(codes_at<kBits>(row, w.row_bytes, at)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at), bytes);
+  }
+}
+
+void fill(const Matrix& w, int output, int count, Panel& panel) {
+  const uint8_t* rows[kLanes];
+  uint8_t* bytes = reinterpret_cast<uint8_t*>(panel.rows + kLanes * round_up(w.groups, kLanes));
+  for (int o = 0; o < kLanes; ++o) {
+    const int from = output + (o < count ? o : count - 1);
+    rows[o] = w.data + from * w.row_bytes;
+    if (stored_bits(w) != w.bits) {
+      uint8_t* to = bytes + o * round_up(w.inputs, 64);
+      if (w.bits == 3) to_bytes<3>(w, from, to);
+      if (w.bits == 5) to_bytes<5>(w, from, to);
+      if (w.bits == 6) to_bytes<6>(w, from, to);
+      rows[o] = to;
+    }
+  }
+  turn(rows, int64_t{w.inputs} * stored_bits(w) / 32, panel.words);
+
+  const int64_t padded = round_up(w.groups, kLanes);
+  const auto lay_out = [&](const uint8_t* from, float* to) {
+    for (int o = 0; o < kLanes; ++o) {
+      widen_scales(w, from, output + (o < count ? o : count - 1), panel.rows + o * padded);
+    }
+    for (int g = 0; g < w.groups; ++g) {
+      for (int o = 0; o < kLanes; ++o) to[g * kLanes + o] = panel.rows[o * padded + g];
+    }
+  };
+  lay_out(w.scales, panel.scales);
+  if (w.format != Format::affine) {
+    for (int i = 0; i < w.groups * kLanes; ++i) panel.scales[i] *= 0.5f;  // the codes are twice the numbers
+    return;
+  }
+  lay_out(w.biases, panel.biases);
+  for (int i = 0; i < w.groups * kLanes; ++i) panel.biases[i] += panel.scales[i] * static_cast<float>(middle(w));
+}
+
+// A word's codes, four at a time, as bytes; x was prepared in the same order.
+template <int kBits, bool kE2M1>
+inline void unpack(U word, U (&bytes)[8 / kBits]) {
+  for (int i = 0; i < 8 / kBits; ++i) {
+    bytes[i] = kBits == 8 ? word : word >> (kBits * i) & (0x01010101u * ((1u << kBits) - 1));
+    if constexpr (kE2M1) {
+      const __m512i doubled =
+          _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+      bytes[i] = reinterpret_cast<U>(_mm512_shuffle_epi8(doubled, reinterpret_cast<__m512i>(bytes[i])));
+    }
+  }
+}
+
+// Rows [row, row + kRows) of twelve.
+template <int kBits, bool kE2M1, int kRows>
+void multiply(const Matrix& w, const Panel& panel, const Prepared& x, int row, int64_t first_row, int64_t output,
+              int count, const Results& y) {
+  constexpr int kParts = 8 / kBits;
+  const int words = w.group * kBits / 32, groups = w.groups;
+  const uint32_t* codes = panel.words;
+  const int8_t* fours = x.codes + 4 * row;
+  F sums[kRows] = {};
+  for (int g = 0; g < groups; ++g) {
+    const int at = g * kIntegerRows + row;
+    I products[kRows];
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) products[r] = I{} + x.starts[at + r];
+    for (int word = 0; word < words; ++word, codes += kLanes) {
+      U bytes[kParts];
+      unpack<kBits, kE2M1>(read_vector<U>(codes), bytes);
+#pragma GCC unroll 4
+      for (int i = 0; i < kParts; ++i, fours += 4 * kIntegerRows) {
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) {
+          int32_t four;
+          __builtin_memcpy(&four, fours + 4 * r, 4);
+          products[r] = reinterpret_cast<I>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(products[r]),
+                                                                reinterpret_cast<__m512i>(bytes[i]),
+                                                                _mm512_set1_epi32(four)));
+        }
+      }
+    }
+    const F scale = load(panel.scales + g * kLanes);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      sums[r] += __builtin_convertvector(products[r], F) * (scale * x.scales[at + r]);
+    }
+    if constexpr (!kE2M1) {
+      const F bias = load(panel.biases + g * kLanes);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) sums[r] += bias * x.sums[at + r];
+    }
+  }
+  for (int r = 0; r < kRows; ++r) put(y, first_row + row + r, output, sums[r], count);
+}
+
+template <int kBits, bool kE2M1>
+void multiply_all(const Matrix& w, const Panel& panel, uint8_t* prepared, int rows, int64_t output, int count,
+                  const Results& y) {
+  for (int64_t first = 0; first < rows; first += kIntegerRows, prepared += Prepared::size(w)) {
+    const Prepared x(w, prepared);
+    const int here = rows - first < kIntegerRows ? static_cast<int>(rows - first) : kIntegerRows;
+    int row = 0;
+    if (here == kIntegerRows) {
+      multiply<kBits, kE2M1, kIntegerRows>(w, panel, x, 0, first, output, count, y);
+      continue;
+    }
+    for (; row + 4 <= here; row += 4) multiply<kBits, kE2M1, 4>(w, panel, x, row, first, output, count, y);
+    for (; row < here; ++row) multiply<kBits, kE2M1, 1>(w, panel, x, row, first, output, count, y);
+  }
+}
+
+}  // namespace
+
+// Codes of e4m3 are no integers.
+bool fits_integers(const Matrix& w) { return w.group != 0 && w.format != Format::mxfp8; }
+
+int64_t integer_size(const Matrix& w) { return Prepared::size(w); }
+int64_t integer_scratch(const Matrix& w) { return Panel::size(w); }
+
+bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepared) {
+  const Prepared to(w, prepared + row / kIntegerRows * Prepared::size(w));
+  const int slot = row % kIntegerRows;
+  const int bits = stored_bits(w), unit = 32 / bits, parts = 8 / bits;
+  bool exact = true;
+  for (int g = 0; g < w.groups; ++g) {
+    const float* group = x + int64_t{g} * w.group;
+    F most = {}, total = {};
+    for (int at = 0; at < w.group; at += kLanes) {
+      const F v = load(group + at);
+      most = most_of(most, absolute(v));
+      total += v;
+    }
+    const float size = largest(most), inverse = size > 0 ? 127 / size : 0, exact_sum = sum(total);
+    exact = exact && exact_sum - exact_sum == 0 && inverse - inverse == 0;
+    int8_t ordered[128];
+    int32_t code_sum = 0;
+    for (int at = 0; at < w.group; at += kLanes) {
+      const __m512i whole = _mm512_cvtps_epi32(load(group + at) * inverse);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(ordered + at), _mm512_cvtsepi32_epi8(whole));
+      code_sum += _mm512_reduce_add_epi32(whole);
+    }
+    int8_t* out = to.codes + int64_t{g} * w.group * kIntegerRows + 4 * slot;
+    for (int first = 0; first < w.group; first += unit) {
+      for (int i = 0; i < parts; ++i, out += 4 * kIntegerRows) {
+        for (int b = 0; b < 4; ++b) out[b] = ordered[first + b * parts + i];
+      }
+    }
+    const int at = g * kIntegerRows + slot;
+    to.scales[at] = size / 127;
+    to.sums[at] = exact_sum;
+    to.starts[at] = -middle(w) * code_sum;
+  }
+  return exact;
+}
+
+void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch) {
+  Panel panel(w, scratch);
+  for (int output = first; output < last; output += kLanes) {
+    const int count = last - output < kLanes ? last - output : kLanes;
+    fill(w, output, count, panel);
+    if (w.format != Format::affine) {
+      multiply_all<4, true>(w, panel, prepared, rows, output, count, y);
+    } else if (stored_bits(w) == 2) {
+      multiply_all<2, false>(w, panel, prepared, rows, output, count, y);
+    } else if (stored_bits(w) == 4) {
+      multiply_all<4, false>(w, panel, prepared, rows, output, count, y);
+    } else {
+      multiply_all<8, false>(w, panel, prepared, rows, output, count, y);
+    }
+  }
+}
+
+#endif
+
+}  // namespace mlxk::kernels::MLXK_ISA

@@ -1,0 +1,211 @@
+// See product.h.
+
+#include "kernels/cpu/product.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace mlxk::kernels {
+namespace {
+
+// From this many rows on, unpacking a panel of the matrix for all of them beats unpacking it in registers for four.
+constexpr size_t kTileRows = 8, kIntegerTileRows = 12;
+// Rows that share an unpacked panel: they stay in the second-level cache meanwhile. A multiple of kIntegerRows.
+constexpr size_t kRowBlock = 480;
+constexpr int64_t kPieceBytes = 32768;  // of a matrix, that one piece of work reads
+
+int64_t matrix_bytes_per_output(const Matrix& w) {
+  return w.format == Format::dense ? int64_t{w.inputs} * size_of(w.type) : w.row_bytes + int64_t{4} * w.groups;
+}
+
+// Outputs of one piece of work, a multiple of what is unpacked at a time.
+size_t output_grain(const Matrix& w) {
+  const auto unit = int64_t{routines().tile_outputs};
+  return static_cast<size_t>(std::max<int64_t>(1, kPieceBytes / matrix_bytes_per_output(w) / unit) * unit);
+}
+
+Results from_row(const Results& y, size_t row) {
+  Results rest = y;
+  rest.data += static_cast<int64_t>(row) * y.row_stride * size_of(y.type);
+  return rest;
+}
+
+// Memory of this thread for x as the routines want it. Pieces on other threads read it.
+Scratch& prepared_memory() {
+  static thread_local Scratch memory;
+  return memory;
+}
+Scratch& piece_memory() {
+  static thread_local Scratch memory;
+  return memory;
+}
+Scratch& row_memory() {
+  static thread_local Scratch memory;
+  return memory;
+}
+
+void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Results& y) {
+  const Routines& r = routines();
+  const int64_t size = r.few_size(w);
+  float* prepared = prepared_memory().floats(size * static_cast<int64_t>(count));
+  for (size_t row = 0; row < count; ++row) {
+    float* x = row_memory().floats(w.inputs);
+    read(row, x);
+    r.prepare_few(w, x, prepared + static_cast<int64_t>(row) * size);
+  }
+  for_ranges(static_cast<size_t>(w.outputs), output_grain(w), [&](size_t first, size_t last) {
+    float* scratch = piece_memory().floats(r.few_scratch(w));
+    for (size_t row = 0; row < count;) {
+      const size_t rows = count - row >= 4 ? 4 : count - row >= 2 ? 2 : 1;
+      r.few(w, prepared + static_cast<int64_t>(row) * size, static_cast<int>(rows), static_cast<int>(first),
+            static_cast<int>(last), from_row(y, row), scratch);
+      row += rows;
+    }
+  });
+}
+
+// body(first row, rows, first output, last output) for all of a product, on several threads.
+template <class Body>
+void for_tiles(const Matrix& w, size_t count, const Body& body) {
+  const auto outputs = static_cast<size_t>(w.outputs), unit = static_cast<size_t>(routines().tile_outputs);
+  const size_t grain = 2 * unit, ranges = (outputs + grain - 1) / grain, blocks = (count + kRowBlock - 1) / kRowBlock;
+  for_pieces(ranges * blocks, [&](size_t piece) {
+    const size_t row = piece / ranges * kRowBlock, output = piece % ranges * grain;
+    body(row, std::min(kRowBlock, count - row), static_cast<int>(output),
+         static_cast<int>(std::min(outputs, output + grain)));
+  });
+}
+
+void multiply_tiles(const Matrix& w, size_t count, const ReadRow& read, const Results& y) {
+  const Routines& r = routines();
+  const auto width = static_cast<size_t>(w.inputs);
+  float* x = prepared_memory().floats(static_cast<int64_t>(count * width));
+  for_rows(count, width, [&](size_t first, size_t last) {
+    for (size_t row = first; row < last; ++row) read(row, x + row * width);
+  });
+  for_tiles(w, count, [&](size_t row, size_t rows, int first, int last) {
+    const int n = static_cast<int>(rows);
+    r.tiles(w, x + row * width, w.inputs, n, first, last, from_row(y, row),
+            piece_memory().floats(r.tiles_scratch(w, n)));
+  });
+}
+
+// False where a row cannot be rounded to integers.
+bool multiply_integers(const Matrix& w, size_t count, const ReadRow& read, const Results& y) {
+  const Routines& r = routines();
+  const int64_t size = r.integer_size(w);
+  const size_t tiles = (count + kIntegerRows - 1) / kIntegerRows;
+  uint8_t* prepared = prepared_memory().bytes(size * static_cast<int64_t>(tiles));
+  std::atomic<bool> all{true};
+  for_ranges(tiles, 1, [&](size_t first, size_t last) {
+    for (size_t row = first * kIntegerRows; row < std::min(count, last * kIntegerRows); ++row) {
+      float* x = row_memory().floats(w.inputs);
+      read(row, x);
+      if (!r.prepare_integers(w, x, static_cast<int>(row), prepared)) all = false;
+    }
+  });
+  if (!all) return false;
+  for_tiles(w, count, [&](size_t row, size_t rows, int first, int last) {
+    r.integers(w, prepared + static_cast<int64_t>(row / kIntegerRows) * size, static_cast<int>(rows), first, last,
+               from_row(y, row), piece_memory().bytes(r.integer_scratch(w)));
+  });
+  return true;
+}
+
+}  // namespace
+
+void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded) {
+  if (rounded && count >= kIntegerTileRows && routines().fits_integers(w) && multiply_integers(w, count, read, y)) {
+    return;
+  }
+  count >= kTileRows ? multiply_tiles(w, count, read, y) : multiply_few(w, count, read, y);
+}
+
+void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read) {
+  if (products.empty()) return;
+  const Routines& r = routines();
+  const Matrix& like = products.front().w;
+  const int64_t size = r.few_size(like);
+  float* prepared = prepared_memory().floats(size * static_cast<int64_t>(products.size()));
+  for (size_t i = 0; i < products.size(); ++i) {
+    float* x = row_memory().floats(like.inputs);
+    read(i, x);
+    r.prepare_few(like, x, prepared + static_cast<int64_t>(i) * size);
+  }
+  const size_t grain = output_grain(like), outputs = static_cast<size_t>(like.outputs);
+  const size_t ranges = (outputs + grain - 1) / grain;
+  for_pieces(ranges * products.size(), [&](size_t piece) {
+    const size_t i = piece / ranges, first = piece % ranges * grain;
+    r.few(products[i].w, prepared + static_cast<int64_t>(i) * size, 1, static_cast<int>(first),
+          static_cast<int>(std::min(outputs, first + grain)), products[i].y,
+          piece_memory().floats(r.few_scratch(like)));
+  });
+}
+
+MatrixLayout::MatrixLayout(Format format, int group, int bits, const std::vector<array>& inputs, size_t at,
+                           int row_width) {
+  const array& w = inputs[at];
+  matrix_ = {};
+  matrix_.format = format;
+  matrix_.type = format == Format::dense    ? *type_of(w)
+                 : format == Format::affine ? *type_of(inputs[at + 1])
+                                            : Type::f32;
+  matrix_.outputs = w.shape(-2);
+  matrix_.inputs = row_width;
+  matrix_.group = group;
+  matrix_.bits = bits;
+  matrix_.groups = group == 0 ? 0 : row_width / group;
+  matrix_.row_bytes = static_cast<int64_t>(w.shape(-1)) * static_cast<int64_t>(w.itemsize());
+  experts_stride_ = matrix_.row_bytes * matrix_.outputs;
+  const size_t count = format == Format::dense ? 1 : format == Format::affine ? 3 : 2;
+  for (size_t i = 0; i < count; ++i) parts_.emplace_back(inputs[at + i]);
+  if (count > 1) {
+    scales_stride_ = int64_t{matrix_.outputs} * matrix_.groups * static_cast<int64_t>(inputs[at + 1].itemsize());
+  }
+  if (count > 2) biases_stride_ = scales_stride_;
+}
+
+void MatrixLayout::read() {
+  buffers_.resize(parts_.size());
+  matrix_.data = parts_[0].read(buffers_[0]);
+  if (parts_.size() > 1) matrix_.scales = parts_[1].read(buffers_[1]);
+  if (parts_.size() > 2) matrix_.biases = parts_[2].read(buffers_[2]);
+}
+
+Matrix MatrixLayout::matrix(int64_t expert) const {
+  Matrix m = matrix_;
+  m.data += expert * experts_stride_;
+  if (m.scales) m.scales += expert * scales_stride_;
+  if (m.biases) m.biases += expert * biases_stride_;
+  return m;
+}
+
+std::optional<PackedFormat> packed_format(const std::string& mode, int group, int bits, const array& x, const array& w,
+                                          const array& scales, const array* biases) {
+  const auto of = [&](Format format, int fixed_group, int fixed_bits) -> std::optional<PackedFormat> {
+    if (group != fixed_group || bits != fixed_bits || biases != nullptr) return std::nullopt;
+    if (scales.dtype() != mlx::core::uint8) return std::nullopt;
+    return PackedFormat{format, group, bits};
+  };
+  if (!has_kernel(x) || w.dtype() != mlx::core::uint32 || w.ndim() < 2 || w.size() == 0) return std::nullopt;
+  std::optional<PackedFormat> found;
+  if (mode == "mxfp4") found = of(Format::mxfp4, 32, 4);
+  if (mode == "mxfp8") found = of(Format::mxfp8, 32, 8);
+  if (mode == "nvfp4") found = of(Format::nvfp4, 16, 4);
+  if (mode == "affine" && biases != nullptr && (group == 32 || group == 64 || group == 128) &&
+      (bits == 2 || bits == 3 || bits == 4 || bits == 5 || bits == 6 || bits == 8)) {
+    // The stock operation promotes mixed types; only equal ones keep the type of x.
+    if (scales.dtype() == x.dtype() && biases->dtype() == x.dtype() && biases->shape() == scales.shape()) {
+      found = PackedFormat{Format::affine, group, bits};
+    }
+  }
+  if (!found) return std::nullopt;
+  mlx::core::Shape words = w.shape(), groups = w.shape();
+  const int inputs = x.shape(-1);
+  words.back() = static_cast<int>(int64_t{inputs} * bits / 32);
+  groups.back() = inputs / group;
+  if (inputs % group != 0 || w.shape() != words || scales.shape() != groups) return std::nullopt;
+  return found;
+}
+
+}  // namespace mlxk::kernels

@@ -1,0 +1,50 @@
+// A matrix times the rows of an array, split over threads, by whichever of the routines suits how many rows there are.
+
+#pragma once
+
+#include <functional>
+
+#include "kernels/cpu/primitive.h"
+
+namespace mlxk::kernels {
+
+// Reads row `row` of x in float32.
+using ReadRow = std::function<void(size_t row, float* to)>;
+
+// y [count, O] = x times the transpose of w. `rounded` allows products of 8-bit integers.
+void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded);
+
+// Many single rows, each with its own matrix: y[i] = x[i] times the transpose of w[i].
+struct SingleProduct {
+  Matrix w;
+  Results y;  // of one row
+};
+void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read);
+
+// What is known of a matrix before its data is: how arrays hold it. With experts the first axis tells them apart.
+class MatrixLayout {
+ public:
+  // inputs[at] is the weight, then come scales and biases where the format has them.
+  MatrixLayout(Format format, int group, int bits, const std::vector<array>& inputs, size_t at, int row_width);
+
+  // Called once when the data is there; the matrices live as long as this.
+  void read();
+  Matrix matrix(int64_t expert = 0) const;
+
+ private:
+  Matrix matrix_;
+  int64_t experts_stride_ = 0, scales_stride_ = 0, biases_stride_ = 0;  // in bytes
+  std::vector<Packed> parts_;
+  std::vector<std::vector<uint8_t>> buffers_;
+};
+
+// The format of arrays packed by MLX, or nothing where there is no such format or they do not fit it. w [.., O, I'],
+// scales [.., O, I / group], and biases for affine.
+struct PackedFormat {
+  Format format;
+  int group, bits;
+};
+std::optional<PackedFormat> packed_format(const std::string& mode, int group, int bits, const array& x, const array& w,
+                                          const array& scales, const array* biases);
+
+}  // namespace mlxk::kernels
