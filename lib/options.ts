@@ -191,6 +191,7 @@ export function parseLoadOptions(options: unknown): LoadSettings {
     prefillStepSize: LOAD_PARSERS.prefillStepSize('prefillStepSize', given.prefillStepSize),
     contextLength: LOAD_PARSERS.contextLength('contextLength', given.contextLength),
     memoryLimit: LOAD_PARSERS.memoryLimit('memoryLimit', given.memoryLimit),
+    threads: LOAD_PARSERS.threads('threads', given.threads),
   };
 }
 

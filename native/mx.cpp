@@ -505,8 +505,7 @@ Array swiglu(const Array& gate, const Array& up) {
 }
 
 Array fused_geglu(const Array& gate, const Array& up, bool tanh) {
-  return ours(
-      kernels::gated(tanh ? kernels::Gate::gelu_tanh : kernels::Gate::gelu, gate.ctx(), up.ctx(), stream.ctx));
+  return ours(kernels::gated(tanh ? kernels::Gate::gelu_tanh : kernels::Gate::gelu, gate.ctx(), up.ctx(), stream.ctx));
 }
 
 Array layer_norm(const Array& x, const Array& weight, const Array& bias, float eps) {

@@ -67,7 +67,9 @@ def write_mlx(folder, kind):
         words = random.integers(0, 2**32, (rows, columns * bits // 32), dtype=np.uint32)
         # Uniform codes around zero with the deviation that `spread` asks for.
         scale = spread(columns) * 12**0.5 / 2**bits
-        scales = mx.array(random.uniform(0.8, 1.2, (rows, columns // 64)).astype(np.float32) * scale)
+        scales = mx.array(
+            random.uniform(0.8, 1.2, (rows, columns // 64)).astype(np.float32) * scale
+        )
         weights[f"{name}.weight"] = mx.array(words)
         weights[f"{name}.scales"] = scales.astype(mx.bfloat16)
         weights[f"{name}.biases"] = (scales * -(2 ** (bits - 1))).astype(mx.bfloat16)

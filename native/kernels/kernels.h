@@ -38,7 +38,8 @@ void* gated(Gate activation, const void* gate, const void* up, const void* strea
 void* rope(const void* x, int dims, bool traditional, std::optional<float> base, float scale, int offset,
            const void* offsets, const void* freqs, const void* stream);
 
-// --- products ----------------------------------------------------------------------------------------------------------
+// --- products
+// ----------------------------------------------------------------------------------------------------------
 
 // x [.., I] times the transpose of w [O, I].
 void* linear(const void* x, const void* w, const void* stream);
@@ -54,7 +55,8 @@ void* gather_linear(const void* x, const void* w, const void* lhs, const void* r
 void* gather_quantized_linear(const void* x, const void* w, const void* scales, const void* biases, const void* lhs,
                               const void* rhs, int group_size, int bits, const std::string& mode, const void* stream);
 
-// --- attention -----------------------------------------------------------------------------------------------------------
+// --- attention
+// -----------------------------------------------------------------------------------------------------------
 
 // Softmax(scale q k^T) v. q [B, H, L, D], k [B, K, T, D], v [B, K, T, E]; H a multiple of K.
 struct AttentionOptions {
@@ -67,7 +69,8 @@ struct AttentionOptions {
 };
 void* attention(const void* q, const void* k, const void* v, const AttentionOptions& options, const void* stream);
 
-// --- recurrences ---------------------------------------------------------------------------------------------------------
+// --- recurrences
+// ---------------------------------------------------------------------------------------------------------
 
 // Linear recurrences over float32 arrays, as native/recurrence.h has them: y, in float32, and the new state.
 std::pair<void*, void*> gated_delta(const void* q, const void* k, const void* v, const void* g, const void* beta,

@@ -22,8 +22,7 @@ class Pairwise final : public CpuPrimitive {
         for (size_t row = first; row < last; ++row) {
           const uint8_t *a = as.read(row, a_buffer), *b = bs.read(row, b_buffer);
           uint8_t* y = to + row * width * static_cast<size_t>(size_of(type));
-          activation ? routines().gate(type, *activation, a, b, y, as.width)
-                     : routines().add(type, a, b, y, as.width);
+          activation ? routines().gate(type, *activation, a, b, y, as.width) : routines().add(type, a, b, y, as.width);
         }
       });
     };

@@ -16,9 +16,9 @@
 namespace mlxk::kernels {
 
 // CMakeLists.txt compiles isa/ once for each of these.
-#define MLXK_DECLARE(isa)           \
-  namespace isa {                   \
-  extern const Routines kRoutines;  \
+#define MLXK_DECLARE(isa)          \
+  namespace isa {                  \
+  extern const Routines kRoutines; \
   }
 MLXK_DECLARE(portable)
 #if defined(__x86_64__)

@@ -17,17 +17,18 @@ class Linear final : public CpuPrimitive {
   // inputs: x, w, then scales and biases where the format has them.
   std::function<void()> evaluate(const std::vector<array>& inputs, array& output) override {
     const Type type = *type_of(output);
-    return [type, rows = Rows(inputs[0]), y = Results{type, output.data<uint8_t>(), output.shape(-1)},
-            layout = MatrixLayout(format_.format, format_.group, format_.bits, inputs, 1, inputs[0].shape(-1))]() mutable {
-      layout.read();
-      multiply(
-          layout.matrix(), rows.count,
-          [&](size_t row, float* to) {
-            std::vector<uint8_t> buffer;
-            rows.widen(type, row, to, buffer);
-          },
-          y, type != Type::f32);
-    };
+    return
+        [type, rows = Rows(inputs[0]), y = Results{type, output.data<uint8_t>(), output.shape(-1)},
+         layout = MatrixLayout(format_.format, format_.group, format_.bits, inputs, 1, inputs[0].shape(-1))]() mutable {
+          layout.read();
+          multiply(
+              layout.matrix(), rows.count,
+              [&](size_t row, float* to) {
+                std::vector<uint8_t> buffer;
+                rows.widen(type, row, to, buffer);
+              },
+              y, type != Type::f32);
+        };
   }
 
  private:

@@ -77,14 +77,14 @@ class Rope final : public CpuPrimitive {
       const std::vector<float> frequencies = frequencies_of(r, freqs, freq_step);
       const size_t in_batch = rows.count / batches, width = static_cast<size_t>(rows.width);
       for (size_t batch = 0; batch < batches; ++batch) {
-        angles.turn_to(frequencies, r.scale, offsets ? offsets[static_cast<int64_t>(batch) * offset_step] : r.offset, length);
+        angles.turn_to(frequencies, r.scale, offsets ? offsets[static_cast<int64_t>(batch) * offset_step] : r.offset,
+                       length);
         for_rows(in_batch, width, [&](size_t first, size_t last) {
           std::vector<uint8_t> buffer;
           for (size_t i = first; i < last; ++i) {
             const size_t row = batch * in_batch + i;
             routines().rotate(type, rows.read(row, buffer), angles.cosines(row % length), angles.sines(row % length),
-                              r.dims, r.traditional, rows.width,
-                              to + row * width * static_cast<size_t>(size_of(type)));
+                              r.dims, r.traditional, rows.width, to + row * width * static_cast<size_t>(size_of(type)));
           }
         });
       }

@@ -140,7 +140,7 @@ struct Routines {
 
   // --- recurrences ---------------------------------------------------------------------------------------------------
   // Bring `state` forward in place; y is laid out as v, or as x.
-  void (*gated_delta)(const DeltaHead& h, float* state, float* y);     // state [value_width, key_width]
+  void (*gated_delta)(const DeltaHead& h, float* state, float* y);       // state [value_width, key_width]
   void (*state_space)(const StateSpaceHead& h, float* state, float* y);  // state [width, states]
   void (*selective_scan)(const ScanChannel& h, float* state, float* y);  // state [states]
   void (*wkv7)(const WkvHead& h, float* state, float* y);                // state [width, width]

@@ -24,7 +24,8 @@ class Share {
   // `waited` of `elapsed` ns the threads that took part were ready without a core, together.
   void observe(int64_t elapsed, int64_t waited) {
     if (static_cast<double>(waited) > kTolerated * static_cast<double>(elapsed) && width_ > 1) {
-      // Each failed trial doubles the time to the next, so that trials cost next to nothing on a machine that stays busy.
+      // Each failed trial doubles the time to the next, so that trials cost next to nothing on a machine that stays
+      // busy.
       pause_ = std::min(pause_ == 0 ? kFirstPause : 2 * pause_, kLongestPause);
       --width_;
       calm_ = 0;

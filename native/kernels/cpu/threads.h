@@ -8,8 +8,9 @@
 
 namespace mlxk::kernels {
 
-// Threads that may take part, the caller included: what `set_threads` said last, else MLXK_THREADS, else usable_cores().
-// Throws EngineError `validation_error` / `threads_invalid` where MLXK_THREADS is no number from 1 to kMostThreads.
+// Threads that may take part, the caller included: what `set_threads` said last, else MLXK_THREADS, else
+// usable_cores(). Throws EngineError `validation_error` / `threads_invalid` where MLXK_THREADS is no number from 1 to
+// kMostThreads.
 int threads();
 constexpr int kMostThreads = 256;
 void set_threads(int count);  // 1 to kMostThreads; takes effect with the next work

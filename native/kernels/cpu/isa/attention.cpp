@@ -9,8 +9,8 @@
 namespace mlxk::kernels::MLXK_ISA {
 namespace {
 
-constexpr int kBlock = 64;    // keys
-constexpr int kFewRows = 8;   // above it panels pay
+constexpr int kBlock = 64;         // keys
+constexpr int kFewRows = 8;        // above it panels pay
 constexpr float kMasked = -3e38f;  // finite, so that a row that may look at nothing averages everything, as MLX's does
 
 // Keys [first, last) that a query may look at as far as causality and window go.
@@ -120,8 +120,8 @@ void score_many(const Attention& a, const float* queries, int rows, const T* key
 }
 
 template <class T>
-void add_many(const Attention& a, const float* scores, int rows, const T* values, int64_t step, int count,
-              float* panel, float* sums, int64_t stride) {
+void add_many(const Attention& a, const float* scores, int rows, const T* values, int64_t step, int count, float* panel,
+              float* sums, int64_t stride) {
   const int64_t padded = round_up(a.value_width, kPanel);
   for (int k = 0; k < count; ++k) {
     for (int64_t at = 0; at < padded; at += kLanes) {
@@ -215,8 +215,8 @@ void attend_typed(const Attention& a, const AttentionPointers& p, int first_row,
       score_many<T>(a, scratch.queries, rows, keys, p.k_position, count, scratch.panel, scratch.scores);
     }
     for (int r = 0; r < rows; ++r) {
-      to_exponentials(a, (first_row + r) / a.group, from, count, scratch.scores + r * kBlock, sums + r * stride,
-                      stride, largest_scores[r], totals[r]);
+      to_exponentials(a, (first_row + r) / a.group, from, count, scratch.scores + r * kBlock, sums + r * stride, stride,
+                      largest_scores[r], totals[r]);
     }
     if (rows <= kFewRows) {
       by_rows(rows, [&]<int kRows>(int row) {
@@ -248,9 +248,7 @@ void finish_attention(const Attention& a, int head, int parts, int64_t part_step
     const float here = largest_scores[i * part_step];
     most = here > most ? here : most;
   }
-  const auto factor = [&](float score) {
-    return score == -__builtin_inff() ? 0 : exp(splat(score - most))[0];
-  };
+  const auto factor = [&](float score) { return score == -__builtin_inff() ? 0 : exp(splat(score - most))[0]; };
   if (a.sinks) total = factor(a.sinks[head]);
   for (int i = 0; i < parts; ++i) total += totals[i * part_step] * factor(largest_scores[i * part_step]);
   by_type(a.type, [&]<class T>(T*) {

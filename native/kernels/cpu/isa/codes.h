@@ -7,7 +7,8 @@
 
 namespace mlxk::kernels::MLXK_ISA {
 
-// --- single codes to numbers, in each lane; bits above the code's are ignored --------------------------------------------
+// --- single codes to numbers, in each lane; bits above the code's are ignored
+// --------------------------------------------
 
 template <int kBits>
 struct AffineCode {
@@ -46,7 +47,8 @@ struct E4M3Code {
   }
 };
 
-// --- codes in their own order --------------------------------------------------------------------------------------------
+// --- codes in their own order
+// --------------------------------------------------------------------------------------------
 
 // Codes [at, at + kLanes) of a row; `at` a multiple of kLanes.
 template <int kBits>
@@ -97,7 +99,8 @@ inline U codes_at(const uint8_t* row, int64_t row_bytes, int64_t at) {
 #endif
 }
 
-// --- scales --------------------------------------------------------------------------------------------------------------
+// --- scales
+// --------------------------------------------------------------------------------------------------------------
 
 // Numbers of all 256 bytes. Computed by the compiler: code of this instruction set must not run on loading.
 struct ByteTable {
@@ -143,7 +146,8 @@ inline void widen_scales(const Matrix& w, const uint8_t* scales, int output, flo
   for (int i = count; i < padded; ++i) to[i] = 0;
 }
 
-// --- whole rows ----------------------------------------------------------------------------------------------------------
+// --- whole rows
+// ----------------------------------------------------------------------------------------------------------
 
 // Calls body(T*) with a null pointer of the number type.
 template <class Body>

@@ -71,8 +71,7 @@ inline void add_biases(const Plan& p, const float* biases, F (&totals)[kOutputs]
 
 // Rows of codes that words divide into.
 template <class Code, int kPerWord, int kRows, int kOutputs>
-void words(const Plan& p, int output, const float* scales, const float* biases,
-           F (&sums)[kOutputs][kRows]) {
+void words(const Plan& p, int output, const float* scales, const float* biases, F (&sums)[kOutputs][kRows]) {
   const Matrix& w = p.w;
   const float* prepared = p.prepared;
   const int64_t x_stride = p.x_stride, groups = p.groups, row_bytes = w.row_bytes;
@@ -136,8 +135,7 @@ void words(const Plan& p, int output, const float* scales, const float* biases,
 
 // Rows of codes of 3, 5 and 6 bits.
 template <int kBits, int kRows, int kOutputs>
-void in_order(const Plan& p, int output, const float* scales, const float* biases,
-              F (&sums)[kOutputs][kRows]) {
+void in_order(const Plan& p, int output, const float* scales, const float* biases, F (&sums)[kOutputs][kRows]) {
   const Matrix& w = p.w;
   const float* prepared = p.prepared;
   const int64_t x_stride = p.x_stride, groups = p.groups, row_bytes = w.row_bytes;

@@ -148,9 +148,8 @@ void multiply(const Matrix& w, const Panel& panel, const Prepared& x, int row, i
         for (int r = 0; r < kRows; ++r) {
           int32_t four;
           __builtin_memcpy(&four, fours + 4 * r, 4);
-          products[r] = reinterpret_cast<I>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(products[r]),
-                                                                reinterpret_cast<__m512i>(bytes[i]),
-                                                                _mm512_set1_epi32(four)));
+          products[r] = reinterpret_cast<I>(_mm512_dpbusd_epi32(
+              reinterpret_cast<__m512i>(products[r]), reinterpret_cast<__m512i>(bytes[i]), _mm512_set1_epi32(four)));
         }
       }
     }

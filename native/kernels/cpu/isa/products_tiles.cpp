@@ -60,10 +60,11 @@ int64_t tiles_scratch(const Matrix& w, int rows) {
   return scales + int64_t{kPanel} * round_up(w.inputs, kLanes) + int64_t{kDepth} * kPanel + int64_t{rows} * kPanel;
 }
 
-void tiles(const Matrix& w, const float* x, int64_t x_stride, int rows, int first, int last, Results y, float* scratch) {
+void tiles(const Matrix& w, const float* x, int64_t x_stride, int rows, int first, int last, Results y,
+           float* scratch) {
   const int64_t width = round_up(w.inputs, kLanes);
-  float *scales = scratch, *unpacked = scales + 2 * round_up(w.groups, kLanes),
-        *panel = unpacked + kPanel * width, *sums = panel + int64_t{kDepth} * kPanel;
+  float *scales = scratch, *unpacked = scales + 2 * round_up(w.groups, kLanes), *panel = unpacked + kPanel * width,
+        *sums = panel + int64_t{kDepth} * kPanel;
   for (int output = first; output < last; output += kPanel) {
     const int count = last - output < kPanel ? last - output : kPanel;
     for (int o = 0; o < count; ++o) expand_row(w, output + o, unpacked + o * width, scales);

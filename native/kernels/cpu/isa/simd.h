@@ -143,7 +143,8 @@ inline void for_vectors(int64_t count, Body body) {
   }
 }
 
-// --- across lanes ------------------------------------------------------------------------------------------------------
+// --- across lanes
+// ------------------------------------------------------------------------------------------------------
 
 inline float sum(F v) {
 #if defined(__AVX512F__)
@@ -184,10 +185,8 @@ inline void transpose(U (&rows)[kLanes]) {
     for (int i = 0; i < kLanes / 2; ++i) {
       const U a = rows[i], b = rows[i + kLanes / 2];
 #if defined(__AVX512F__)
-      other[2 * i] =
-          __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      other[2 * i + 1] =
-          __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+      other[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      other[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #elif defined(__AVX2__)
       other[2 * i] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
       other[2 * i + 1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
@@ -200,7 +199,8 @@ inline void transpose(U (&rows)[kLanes]) {
   }
 }
 
-// --- functions ---------------------------------------------------------------------------------------------------------
+// --- functions
+// ---------------------------------------------------------------------------------------------------------
 
 inline F least_of(F a, F b) { return b < a ? b : a; }  // a where one is not a number
 inline F most_of(F a, F b) { return b > a ? b : a; }
