@@ -56,4 +56,35 @@ void state_space(const StateSpaceHead& h, float* state, float* y) {
   }
 }
 
+// s = exp(a dt) s + dt x b; y = s c + d x.
+void selective_scan(const ScanChannel& h, float* s, float* y) {
+  for (int t = 0; t < h.length; ++t) {
+    const float *b = h.b + t * h.group_step, *c = h.c + t * h.group_step;
+    const float dt = h.dt[t * h.x_step], x = h.x[t * h.x_step];
+    const F step = splat(dt), added = splat(dt * x);
+    const float seen = total_of(h.states, [&](auto get, auto put) {
+      const F next = get(s) * exp(get(h.a) * step) + get(b) * added;
+      put(s, next);
+      return next * get(c);
+    });
+    y[t * h.x_step] = seen + h.d * x;
+  }
+}
+
+// S = S diag(w) + (S a) b^T + v k^T; y = S r.
+void wkv7(const WkvHead& h, float* state, float* y) {
+  for (int row = 0; row < h.width; ++row) {
+    float* s = state + int64_t{row} * h.width;
+    for (int t = 0; t < h.length; ++t) {
+      const int64_t at = t * h.step;
+      const float recalled = total_of(h.width, [&](auto get, auto) { return get(s) * get(h.a + at); });
+      y[at + row] = total_of(h.width, [&](auto get, auto put) {
+        const F next = get(s) * get(h.w + at) + recalled * get(h.b + at) + h.v[at + row] * get(h.k + at);
+        put(s, next);
+        return next * get(h.r + at);
+      });
+    }
+  }
+}
+
 }  // namespace mlxk::kernels::MLXK_ISA
