@@ -156,8 +156,8 @@ class Wkv7 final : public Recurrence {
       for_pieces(static_cast<size_t>(batch * heads), [&](size_t piece) {
         const auto row = static_cast<int64_t>(piece);
         const int64_t at = (row / heads * length * heads + row % heads) * width;
-        const WkvHead h{width, length, int64_t{heads} * width, in[0] + at, in[1] + at, in[2] + at,
-                        in[3] + at, in[4] + at, in[5] + at};
+        const WkvHead h{width,      length,    int64_t{heads} * width, in[0] + at, in[1] + at, in[2] + at, in[3] + at,
+                        in[4] + at, in[5] + at};
         routines().wkv7(h, state + row * width * width, y + at);
       });
     };
