@@ -18,6 +18,8 @@ export interface CliContext {
   readonly json: boolean;
   /** Name the program was called by. */
   readonly programName: string;
+  /** The program with all its commands, for what has to know them; usually only the called one is there. */
+  readonly wholeProgram: () => Promise<Command>;
 }
 
 /** A file under `commands/` exports one of these as `register`. */

@@ -27,9 +27,14 @@ export async function main(
   const output = new Output();
   output.endQuietlyOnClosedPipe();
   const argv = commandLine(programName, typed);
-  const context: CliContext = { output, json: wantsJson(argv), programName };
+  const context: CliContext = {
+    output,
+    json: wantsJson(argv),
+    programName,
+    wholeProgram: () => createProgram(commandFiles(), context),
+  };
   try {
-    const program = await createProgram(argv, context);
+    const program = await createProgram(neededFiles(argv), context);
     if (argv.every((word) => word === '--json')) {
       process.exitCode = await explainMissingCommand(program, context);
     } else {
@@ -50,7 +55,7 @@ function commandLine(programName: string, typed: readonly string[]): string[] {
   return ['version', ...options.filter((word) => !isVersion(word))];
 }
 
-async function createProgram(argv: readonly string[], context: CliContext): Promise<Command> {
+async function createProgram(files: readonly URL[], context: CliContext): Promise<Command> {
   const program = new Command(context.programName)
     .description('MLX language models on this machine')
     .option('-V, --version', 'show the version')
@@ -61,7 +66,7 @@ async function createProgram(argv: readonly string[], context: CliContext): Prom
     .enablePositionalOptions()
     .exitOverride();
   if (context.json) program.configureOutput({ writeErr: () => undefined });
-  for (const file of neededFiles(argv)) {
+  for (const file of files) {
     const module = (await import(file.href)) as { register: RegisterCommand };
     module.register(program, context);
   }
@@ -69,13 +74,18 @@ async function createProgram(argv: readonly string[], context: CliContext): Prom
   return program;
 }
 
-/** The file of the command that is called, so that no other is read; all of them where that is not certain. */
-function neededFiles(argv: readonly string[]): URL[] {
+function commandFiles(): URL[] {
   const folder = new URL('./commands/', import.meta.url);
   const files = readdirSync(folder).filter((file) => /^[a-z-]+\.js$/.test(file));
-  const called = `${argv.find((word) => !word.startsWith('-')) ?? ''}.js`;
-  const needed = files.includes(called) ? [called] : files.sort();
-  return needed.map((file) => new URL(file, folder));
+  return files.sort().map((file) => new URL(file, folder));
+}
+
+/** The file of the command that is called, so that no other is read; all of them where that is not certain. */
+function neededFiles(argv: readonly string[]): URL[] {
+  const files = commandFiles();
+  const called = `/${argv.find((word) => !word.startsWith('-')) ?? ''}.js`;
+  const found = files.filter(({ pathname }) => pathname.endsWith(called));
+  return found.length === 1 ? found : files;
 }
 
 async function explainMissingCommand(program: Command, context: CliContext): Promise<number> {

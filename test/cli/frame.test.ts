@@ -1,12 +1,20 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { describe, expect, it } from 'vitest';
 
-import { mlxk } from '../helpers/child.js';
+import { mlxk, program, run } from '../helpers/child.js';
+import { parseEnvelope } from '../helpers/schemas.js';
 
 const manifest = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
 ) as { version: string };
+
+/** Runs a further name of the program. */
+function called(name: string, ...args: string[]): ReturnType<typeof run> {
+  return run(process.execPath, [path.join(path.dirname(program), `${name}.js`), ...args]);
+}
 
 describe('the program', () => {
   it('tells its version', async () => {
@@ -22,12 +30,13 @@ describe('the program', () => {
     async (args) => {
       const { code, stdout, stderr } = await mlxk(args);
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-      expect(JSON.parse(stdout)).toMatchObject({
+      expect(parseEnvelope(stdout)).toMatchObject({
         status: 'success',
         command: 'version',
         data: { cli_version: manifest.version, json_api_spec_version: '0.2.3' },
         error: null,
       });
+      expect((await mlxk(['version', '--json'])).stdout).toBe(stdout);
     },
   );
 
@@ -40,7 +49,7 @@ describe('the program', () => {
   it('says in JSON that there is no command', async () => {
     const { code, stdout, stderr } = await mlxk(['--json']);
     expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
-    expect(JSON.parse(stdout)).toEqual({
+    expect(parseEnvelope(stdout)).toEqual({
       status: 'error',
       command: null,
       data: null,
@@ -68,7 +77,7 @@ describe('the program', () => {
     expect(ended.stderr).toContain(`Did you mean ${meant}?`);
     const asJson = await mlxk([...args, '--json']);
     expect(asJson).toMatchObject({ code: 2, stderr: '' });
-    expect(JSON.parse(asJson.stdout)).toMatchObject({
+    expect(parseEnvelope(asJson.stdout)).toMatchObject({
       status: 'error',
       command: null,
       error: { type: 'CommandError', message: expect.stringContaining(meant) as string },
@@ -89,5 +98,69 @@ describe('the program', () => {
     const ended = await mlxk(args);
     expect(ended).toMatchObject({ code: 2, stdout: '' });
     expect(ended.stderr).toMatch(message);
+  });
+});
+
+describe('the further names of the program', () => {
+  it('mlxk2 is the same and says so', async () => {
+    expect((await called('mlxk2', '--version')).stdout).toBe(`mlxk2 ${manifest.version}\n`);
+    expect((await called('mlxk2')).stdout).toContain('Usage: mlxk2');
+  });
+
+  it('mlxk-json speaks JSON', async () => {
+    const { stdout, stderr, code } = await called('mlxk-json', 'version');
+    expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+    expect(parseEnvelope(stdout).command).toBe('version');
+    expect(parseEnvelope((await called('mlxk-json', 'nonsense')).stdout).status).toBe('error');
+  });
+
+  it('mlx-run is run', async () => {
+    const ended = await called('mlx-run', 'builtin', 'What is 2 plus 3?', '--max-tokens', '8');
+    expect(ended).toEqual(await mlxk(['run', 'builtin', 'What is 2 plus 3?', '--max-tokens', '8']));
+    expect(ended.code).toBe(0);
+  });
+
+  it('are those of the package', () => {
+    const { bin } = manifest as unknown as { bin: Record<string, string> };
+    expect(Object.keys(bin).sort()).toEqual(['mlx-run', 'mlxk', 'mlxk-json', 'mlxk2']);
+    for (const [name, file] of Object.entries(bin)) expect(file).toBe(`bin/${name}.js`);
+  });
+});
+
+describe('every command', () => {
+  const folder = fileURLToPath(new URL('../../dist/cli/commands/', import.meta.url));
+  const commands = readdirSync(folder)
+    .filter((name) => name.endsWith('.js'))
+    .map((name) => path.basename(name, '.js'));
+
+  it.each(commands)('%s explains itself, with examples where it does something', async (name) => {
+    const { code, stdout, stderr } = await mlxk([name, '--help']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toContain(`Usage: mlxk ${name}`);
+    expect(stdout).toContain('--json');
+    expect(stdout).toMatch(/Examples:|Not implemented/);
+  });
+
+  it.each(commands)('%s refuses an option it does not know', async (name) => {
+    const ended = await mlxk([name, '--no-such-option', '--json']);
+    const { error, command } = parseEnvelope(ended.stdout);
+    expect(ended.stderr).toBe('');
+    expect([error!.type, command, ended.code]).toEqual(
+      error!.type === 'not_implemented' ? ['not_implemented', name, 1] : ['CommandError', null, 2],
+    );
+  });
+
+  it.each([['show'], ['rm'], ['completion']])('%s says which argument it misses', async (name) => {
+    const ended = await mlxk([name]);
+    expect(ended).toMatchObject({ code: 2, stdout: '' });
+    expect(ended.stderr).toContain('missing required argument');
+    const { error } = parseEnvelope((await mlxk(['--json', name])).stdout);
+    expect(error!.message).toContain('missing required argument');
+  });
+
+  it.each([['serve'], ['server'], ['embed']])('%s is not there yet', async (name) => {
+    const ended = await mlxk([name, '--port', '8000', '--json']);
+    expect(ended).toMatchObject({ code: 1, stderr: '' });
+    expect(parseEnvelope(ended.stdout).error!.type).toBe('not_implemented');
   });
 });
