@@ -135,6 +135,9 @@ class Decoder : public Model {
   virtual Array embed(const Array& ids, Batch&) const { return embed_tokens_(ids); }
 
   const Config& config() const { return config_; }
+  // For an architecture whose blocks receive more than the residual: its own `hidden` goes through these.
+  const std::vector<Block>& blocks() const { return layers_; }
+  Array normalized(const Array& h) const { return norm_(h); }
 
  private:
   Config config_;

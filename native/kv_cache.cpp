@@ -37,10 +37,14 @@ std::pair<Array, Array> KVCache::update(const Array& keys, const Array& values) 
   keys_ = mx::slice_update(keys_, keys, kTime, end_);
   values_ = mx::slice_update(values_, values, kTime, end_);
   end_ += length;
-  const int seen = window_ > 0 ? std::max(begin_, end_ - (window_ - 1 + length)) : begin_;
-  std::pair<Array, Array> visible{mx::slice(keys_, kTime, seen, end_), mx::slice(values_, kTime, seen, end_)};
   if (window_ > 0) begin_ = std::max(begin_, end_ - (window_ - 1));
-  return visible;
+  return visible(length);
+}
+
+// What fell out of the window stays in the buffers until the next update.
+std::pair<Array, Array> KVCache::visible(int length) const {
+  const int seen = window_ > 0 ? std::max(0, end_ - (window_ - 1 + length)) : begin_;
+  return {mx::slice(keys_, kTime, seen, end_), mx::slice(values_, kTime, seen, end_)};
 }
 
 void KVCache::collect(std::vector<Array>& arrays) const {

@@ -34,6 +34,8 @@ class KVCache final : public LayerState {
 
   // Appends L positions; returns what those positions may look at, oldest first: at most window - 1 + L of it.
   std::pair<Array, Array> update(const Array& keys, const Array& values);
+  // What the `length` positions that the last update appended may look at, once more.
+  std::pair<Array, Array> visible(int length) const;
 
   void collect(std::vector<Array>& arrays) const override;
   size_t bytes() const override;

@@ -187,7 +187,9 @@ Array GroupRMSNorm::operator()(const Array& x) const {
   return weight_ * mx::reshape(mx::rms_norm(mx::reshape(x, parts), {}, eps_), x.shape());
 }
 
-LayerNorm::LayerNorm(const Weights& w, int dims, float eps, bool bias) : weight_(w.take("weight", {dims})), eps_(eps) {
+LayerNorm::LayerNorm(const Weights& w, int dims, float eps, bool bias, float offset)
+    : weight_(w.take("weight", {dims})), eps_(eps) {
+  if (offset != 0) weight_ = weight_ + offset;
   if (bias) bias_ = w.take("bias", {dims});
 }
 
@@ -257,9 +259,9 @@ Array attend_chunk(const Array& q, const Array& all_keys, const Array& all_value
   return mx::attention(q, keys, values, o.scale, mx::Mask::array, mask, o.sinks);
 }
 
-Array attend_row(const Array& q, const Array& k, const Array& v, const LayerCache& cache, int row,
+Array attend_row(const Array& q, const std::pair<Array, Array>& visible, const LayerCache& cache, int row,
                  const AttentionOptions& o) {
-  const auto [keys, values] = cache.state<KVCache>(row).update(k, v);
+  const auto& [keys, values] = visible;
   const int length = q.dim(2), seen = keys.dim(2);
   if (o.chunk > 0) return attend_chunk(q, keys, values, cache.batch.row(row).position, o);
   const bool slides = o.window > 0 && seen > o.window;
@@ -279,7 +281,13 @@ Array attend_row(const Array& q, const Array& k, const Array& v, const LayerCach
 Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
                 const AttentionOptions& options) {
   return by_row(cache, {q, k, v}, [&](const std::vector<Array>& row, int index) {
-    return attend_row(row[0], row[1], row[2], cache, index, options);
+    return attend_row(row[0], cache.state<KVCache>(index).update(row[1], row[2]), cache, index, options);
+  });
+}
+
+Array shared_attention(const Array& q, const LayerCache& cache, const AttentionOptions& options) {
+  return by_row(cache, {q}, [&](const std::vector<Array>& row, int index) {
+    return attend_row(row[0], cache.state<KVCache>(index).visible(row[0].dim(2)), cache, index, options);
   });
 }
 

@@ -99,7 +99,8 @@ class GroupRMSNorm {
 // Tensors: weight; bias where the architecture has one.
 class LayerNorm {
  public:
-  LayerNorm(const Weights& w, int dims, float eps, bool bias = true);
+  LayerNorm(const Weights& w, int dims, float eps, bool bias = true, float offset = 0);
+  explicit LayerNorm(float eps) : eps_(eps) {}  // without weight and bias
   Array operator()(const Array& x) const { return mx::layer_norm(x, weight_, bias_, eps_); }
 
  private:
@@ -151,5 +152,8 @@ struct AttentionOptions {
 // [B, K, L, D], both rotated already.
 Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
                 const AttentionOptions& options);
+
+// The same over what another layer, whose caches these are, appended in this pass.
+Array shared_attention(const Array& q, const LayerCache& cache, const AttentionOptions& options);
 
 }  // namespace mlxk

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <vector>
 
@@ -60,6 +61,18 @@ std::vector<float> yarn(const ConfigReader& scaling, int dims, float base) {
   return lambda;
 }
 
+// Gemma 4: the waves of the whole head, of which the longer ones stand still.
+std::vector<float> proportional(const ConfigReader& scaling, int dims, float base) {
+  const float factor = scaling.positive("factor", 1.0f), share = scaling.positive("partial_rotary_factor", 1.0f);
+  scaling.require(share <= 1, "partial_rotary_factor", "must be at most 1");
+  std::vector<float> lambda = wavelengths(dims, base);
+  const auto rotated = static_cast<size_t>(static_cast<float>(dims) * share + 1) / 2;
+  for (size_t i = 0; i < lambda.size(); ++i) {
+    lambda[i] = i < rotated ? factor * lambda[i] : std::numeric_limits<float>::infinity();
+  }
+  return lambda;
+}
+
 // LongRoPE (arXiv 2402.13753) as mlx-lm takes it: the factors for long contexts at every length.
 std::vector<float> longrope(const ConfigReader& scaling, int dims, float base) {
   const std::vector<float> factors = scaling.floats("long_factor");
@@ -94,6 +107,17 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
   const auto scaling = config.has("rope_scaling") ? config.maybe("rope_scaling") : nested;
   const float base =
       nested && nested->has("rope_theta") ? nested->positive("rope_theta") : config.positive("rope_theta", theta);
+  scale(config, scaling, dims, base, traditional);
+}
+
+Rope Rope::of_parameters(const ConfigReader& parameters, int dims, float theta, bool traditional) {
+  Rope rope;
+  rope.scale(parameters, parameters, dims, parameters.positive("rope_theta", theta), traditional);
+  return rope;
+}
+
+void Rope::scale(const ConfigReader& config, const std::optional<ConfigReader>& scaling, int dims, float base,
+                 bool traditional) {
   config.require(dims > 0 && dims % 2 == 0, "head_dim", "must be even to be rotated");
   config.require(base > 1, "rope_theta", "must be above 1");
 
@@ -110,6 +134,8 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
     parameters_.scale = 1 / scaling->positive("factor");
   } else if (type == "llama3") {
     lambda = llama3(*scaling, dims, base);
+  } else if (type == "proportional") {
+    lambda = proportional(*scaling, dims, base);
   } else if (type == "yarn" || type == "deepseek_yarn" || type == "telechat3-yarn") {
     lambda = yarn(*scaling, dims, base);
     const float factor = scaling->positive("factor");
@@ -120,7 +146,8 @@ Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) 
     magnitude_ = longrope_magnitude(config);
   } else {
     scaling->refuse(type_field,
-                    "must be one of default, dynamic, linear, llama3, longrope, mrope, su, yarn, got " + quoted(type));
+                    "must be one of default, dynamic, linear, llama3, longrope, mrope, proportional, su, yarn, got " +
+                        quoted(type));
   }
   if (!lambda.empty()) parameters_.freqs = mx::from_floats(lambda, {static_cast<int>(lambda.size())});
 }

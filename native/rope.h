@@ -3,6 +3,8 @@
 
 #pragma once
 
+#include <optional>
+
 #include "config.h"
 #include "kv_cache.h"
 #include "mx.h"
@@ -19,6 +21,9 @@ class Rope {
   // default base. Throws config_invalid for a rope type that is not known.
   Rope(const ConfigReader& config, int dims, float theta, bool traditional = false);
 
+  // The same where `parameters` is the object of rope_theta, rope_type and the rest, as of one kind of layer.
+  static Rope of_parameters(const ConfigReader& parameters, int dims, float theta, bool traditional = false);
+
   // The plain rotation with the base grown by `rope_scaling.alpha`, as Hunyuan has it (NTK-aware scaling).
   static Rope ntk_alpha(const ConfigReader& config, int dims, float theta);
 
@@ -26,6 +31,9 @@ class Rope {
   Array operator()(const Array& x, const LayerCache& cache) const;
 
  private:
+  void scale(const ConfigReader& config, const std::optional<ConfigReader>& scaling, int dims, float base,
+             bool traditional);
+
   mx::RopeParameters parameters_;
   float magnitude_ = 1.0f;  // yarn and longrope scale what they rotate
 };

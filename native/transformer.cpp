@@ -22,15 +22,26 @@ namespace {
 
 int value_dim(const AttentionShape& s) { return s.value_dim > 0 ? s.value_dim : s.head_dim; }
 
+mx::Unary head_norm(const Weights& w, const AttentionShape& s, int heads) {
+  if (s.qk_norm == QKNorm::none) return {};
+  if (s.qk_norm == QKNorm::layer) {
+    return [weight = w.take("weight", {heads, s.head_dim}), plain = LayerNorm(s.norm_eps)](const Array& x) {
+      return weight * plain(x);
+    };
+  }
+  if (!s.norm_weights) return RMSNorm(s.norm_eps);
+  const int width = s.qk_norm == QKNorm::whole ? heads_width(heads, s.head_dim) : s.head_dim;
+  return RMSNorm(w, width, s.norm_eps, s.norm_offset);
+}
+
 }  // namespace
 
 SelfAttention::SelfAttention(const Weights& w, const AttentionShape& s, const Rope& rope)
     : shape_(s),
       rope_(rope),
       q_proj_(w["q_proj"], s.hidden_size, heads_width(s.heads * (s.gated ? 2 : 1), s.head_dim), s.qkv_bias),
-      k_proj_(w["k_proj"], s.hidden_size, heads_width(s.kv_heads, s.head_dim), s.qkv_bias),
-      v_proj_(w["v_proj"], s.hidden_size, heads_width(s.kv_heads, value_dim(s)), s.qkv_bias),
       o_proj_(w[s.o_proj], heads_width(s.heads, value_dim(s)), s.hidden_size, s.o_bias),
+      q_norm_(head_norm(w[s.q_norm], s, s.heads)),
       options_{.scale = s.scale.value_or(1.0f / std::sqrt(static_cast<float>(s.head_dim))),
                .window = s.window,
                .chunk = s.chunk,
@@ -40,15 +51,12 @@ SelfAttention::SelfAttention(const Weights& w, const AttentionShape& s, const Ro
     const int width = s.output_gate == OutputGate::sigmoid ? heads_width(s.heads, value_dim(s)) : s.heads;
     gate_proj_.emplace(w[s.gate_proj], s.hidden_size, width);
   }
-  if (s.qk_norm == QKNorm::none) return;
-  if (!s.norm_weights) {
-    q_norm_.emplace(s.norm_eps);
-    k_norm_.emplace(s.norm_eps);
-    return;
+  if (s.shared) return;
+  k_proj_.emplace(w["k_proj"], s.hidden_size, heads_width(s.kv_heads, s.head_dim), s.qkv_bias);
+  if (!s.keys_as_values) {
+    v_proj_.emplace(w["v_proj"], s.hidden_size, heads_width(s.kv_heads, value_dim(s)), s.qkv_bias);
   }
-  const bool whole = s.qk_norm == QKNorm::whole;
-  q_norm_.emplace(w[s.q_norm], whole ? s.heads * s.head_dim : s.head_dim, s.norm_eps, s.norm_offset);
-  k_norm_.emplace(w[s.k_norm], whole ? s.kv_heads * s.head_dim : s.head_dim, s.norm_eps, s.norm_offset);
+  k_norm_ = head_norm(w[s.k_norm], s, s.kv_heads);
 }
 
 Array SelfAttention::operator()(const Array& x, const LayerCache& cache) const {
@@ -56,13 +64,13 @@ Array SelfAttention::operator()(const Array& x, const LayerCache& cache) const {
   const auto heads = [&](const Array& projected, int count) {
     return mx::reshape(projected, {batch, length, count, -1});
   };
-  const auto rotated = [&](Array h, int count, const std::optional<RMSNorm>& norm) {
-    const bool per_head = norm && shape_.qk_norm == QKNorm::per_head;
-    if (norm && shape_.qk_norm == QKNorm::whole) h = (*norm)(mx::reshape(h, {batch, length, count * shape_.head_dim}));
+  const auto rotated = [&](Array h, int count, const mx::Unary& norm) {
+    const bool per_head = norm && shape_.qk_norm != QKNorm::whole;
+    if (norm && !per_head) h = norm(mx::reshape(h, {batch, length, count * shape_.head_dim}));
     h = heads(h, count);
-    if (per_head && !shape_.norm_after_rope) h = (*norm)(h);
+    if (per_head && !shape_.norm_after_rope) h = norm(h);
     h = rope_(mx::swapaxes(h, 1, 2), cache);  // [B, H, L, D]
-    return per_head && shape_.norm_after_rope ? (*norm)(h) : h;
+    return per_head && shape_.norm_after_rope ? norm(h) : h;
   };
   Array q = q_proj_(x), gate;
   if (shape_.gated) {
@@ -71,9 +79,17 @@ Array SelfAttention::operator()(const Array& x, const LayerCache& cache) const {
     gate = mx::reshape(halves[1], {batch, length, shape_.heads * shape_.head_dim});
   }
   q = prepared(rotated(q, shape_.heads, q_norm_), cache);
-  const Array k = rotated(k_proj_(x), shape_.kv_heads, k_norm_);
-  const Array v = mx::swapaxes(heads(v_proj_(x), shape_.kv_heads), 1, 2);
-  Array out = mx::swapaxes(attention(q, k, v, cache, options_), 1, 2);
+  Array attended;
+  if (shape_.shared) {
+    attended = shared_attention(q, {cache.batch, *shape_.shared}, options_);
+  } else {
+    const Array keys = (*k_proj_)(x);
+    const Array k = rotated(keys, shape_.kv_heads, k_norm_);
+    Array v = mx::swapaxes(heads(v_proj_ ? (*v_proj_)(x) : keys, shape_.kv_heads), 1, 2);
+    if (shape_.value_norm) v = mx::rms_norm(v, {}, shape_.norm_eps);
+    attended = attention(q, k, v, cache, options_);
+  }
+  Array out = mx::swapaxes(attended, 1, 2);
   if (gate_proj_) out = out * output_gate(x);
   out = mx::reshape(out, {batch, length, shape_.heads * value_dim(shape_)});
   return o_proj_(gate ? out * mx::sigmoid(gate) : out);

@@ -29,7 +29,9 @@ class FeedForward {
 // Heads times their size. Each factor was ranged when it was read; their product was not. Throws config_invalid.
 int heads_width(int heads, int head_dim);
 
-enum class QKNorm { none, per_head, whole };  // whole: over all heads together, before they are split
+// whole: over all heads together, before they are split. layer: a LayerNorm of each head, with a weight of its own for
+// each, [H, D].
+enum class QKNorm { none, per_head, whole, layer };
 
 // What a matrix of its own scales the heads' outputs by, channel by channel or head by head.
 enum class OutputGate { none, sigmoid, sigmoid_per_head, softplus_per_head };
@@ -48,6 +50,9 @@ struct AttentionShape {
   std::optional<float> scale{};  // head_dim^-1/2
   float softcap = 0;             // of the scores; 0 leaves them
   bool sinks = false;            // a learnt score without a value joins every head's softmax
+  bool value_norm = false;       // values pass an RMSNorm without a weight, per head
+  bool keys_as_values = false;   // no v_proj: values are the keys before their norm and rotation
+  std::optional<int> shared{};   // the layer whose keys and values are looked at, instead of any of its own
   bool gated = false;            // q_proj gives a gate beside each head's query; its sigmoid scales the head's output
   OutputGate output_gate = OutputGate::none;
   const char* gate_proj = "g_proj";  // with output_gate
@@ -82,9 +87,11 @@ class SelfAttention : public Mixer {
 
   AttentionShape shape_;
   Rope rope_;
-  Linear q_proj_, k_proj_, v_proj_, o_proj_;
+  Linear q_proj_;
+  std::optional<Linear> k_proj_, v_proj_;
+  Linear o_proj_;
   std::optional<Linear> gate_proj_;
-  std::optional<RMSNorm> q_norm_, k_norm_;
+  mx::Unary q_norm_, k_norm_;
   AttentionOptions options_;
 };
 
