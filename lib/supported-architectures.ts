@@ -15,6 +15,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'gemma',
   'gemma2',
   'gemma3_text',
+  'gemma4_text',
   'glm4',
   'glm4_moe',
   'glm4_moe_lite',
