@@ -15,6 +15,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'gemma',
   'gemma2',
   'gemma3_text',
+  'gemma3n',
   'gemma4',
   'gemma4_text',
   'gemma4_unified',
