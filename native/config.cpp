@@ -42,7 +42,8 @@ void ConfigReader::require(bool ok, std::string_view field, std::string_view mes
 }
 
 const Json* ConfigReader::find(std::string_view name) const {
-  const Json* value = root_->as_object().find(name);
+  const auto replaced = replaced_.find(name);
+  const Json* value = replaced != replaced_.end() ? replaced->second.get() : root_->as_object().find(name);
   return value && !value->is_null() ? value : nullptr;
 }
 
@@ -183,6 +184,9 @@ std::vector<int> ConfigReader::ids(std::string_view name) const {
 }
 
 ConfigReader ConfigReader::child(std::string_view name) const {
+  if (const auto replaced = replaced_.find(name); replaced != replaced_.end()) {
+    return ConfigReader(replaced->second, path(name));
+  }
   // The aliasing pointer keeps the whole document alive.
   return ConfigReader(std::shared_ptr<const Json>(root_, expect(name)), path(name));
 }
@@ -190,6 +194,12 @@ ConfigReader ConfigReader::child(std::string_view name) const {
 std::optional<ConfigReader> ConfigReader::maybe(std::string_view name) const {
   if (!has(name)) return std::nullopt;
   return child(name);
+}
+
+ConfigReader ConfigReader::with(std::string_view name, Json value) const {
+  ConfigReader out = *this;
+  out.replaced_.insert_or_assign(std::string(name), std::make_shared<const Json>(std::move(value)));
+  return out;
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -48,6 +49,8 @@ class ConfigReader {
   const Json* find(std::string_view name) const;  // null when absent or null
   ConfigReader child(std::string_view name) const;
   std::optional<ConfigReader> maybe(std::string_view name) const;
+  // The same document with `value` for the field, whatever it says itself.
+  ConfigReader with(std::string_view name, Json value) const;
 
   void require(bool ok, std::string_view field, std::string_view message) const;
   [[noreturn]] void refuse(std::string_view field, std::string_view message) const;
@@ -63,6 +66,7 @@ class ConfigReader {
 
   std::shared_ptr<const Json> root_;
   std::string path_;
+  std::map<std::string, std::shared_ptr<const Json>, std::less<>> replaced_;
 };
 
 struct Quantization {

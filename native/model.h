@@ -47,10 +47,20 @@ std::vector<std::string> model_types();
 
 }  // namespace mlxk
 
-// Registers `Class`, constructed from (const ConfigReader&, const Weights&), under the names that follow.
-#define MLXK_MODEL(Class, ...)                                                                                   \
-  static const ::mlxk::ModelRegistration registration_##Class(                                                   \
-      {__VA_ARGS__},                                                                                             \
-      [](const ::mlxk::ConfigReader& config, const ::mlxk::Weights& weights) -> std::unique_ptr<::mlxk::Model> { \
-        return std::make_unique<Class>(config, weights);                                                         \
-      })
+namespace mlxk {
+
+// A `Class` of (config, weights), or what its `make` of them returns.
+template <class Class>
+std::unique_ptr<Model> make_model(const ConfigReader& config, const Weights& weights) {
+  if constexpr (requires { Class::make(config, weights); }) {
+    return Class::make(config, weights);
+  } else {
+    return std::make_unique<Class>(config, weights);
+  }
+}
+
+}  // namespace mlxk
+
+// Registers `Class`, as make_model makes it, under the names that follow.
+#define MLXK_MODEL(Class, ...) \
+  static const ::mlxk::ModelRegistration registration_##Class({__VA_ARGS__}, ::mlxk::make_model<Class>)
