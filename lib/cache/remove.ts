@@ -283,12 +283,11 @@ async function removeRefs(model: CachedModel, commit: string): Promise<void> {
 
 /** Bytes of the files below a folder, links not followed. */
 async function diskBytes(folder: string): Promise<number> {
-  let bytes = 0;
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    bytes += (await lstat(path.join(entry.parentPath, entry.name))).size;
-  }
-  return bytes;
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const sizes = entries
+    .filter((entry) => entry.isFile())
+    .map(async (entry) => (await lstat(path.join(entry.parentPath, entry.name))).size);
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }
 
 function workspaceModel(folder: string): MlxkError {

@@ -1,4 +1,4 @@
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import fc from 'fast-check';
@@ -212,6 +212,14 @@ describe('whatever a folder holds', () => {
     const escape = path.join('..', path.basename(outside), 'x.safetensors');
     const folder = folderWith({ ...CONFIG, [INDEX]: index(escape) });
     expect(health(folder).reason).toBe(`Missing weight shards: ${escape}`);
+  });
+
+  it('a JSON file of two gigabytes is not read', () => {
+    const folder = folderWith({ ...CONFIG, 'model.safetensors': 'x', [INDEX]: '' });
+    truncateSync(path.join(folder, INDEX), 2 ** 31);
+    expect(health(folder).reason).toBe('Invalid index file');
+    truncateSync(path.join(folder, 'config.json'), 2 ** 31);
+    expect(health(folder).reason).toBe('config.json contains invalid JSON');
   });
 
   it('a link to a folder above is not walked', () => {

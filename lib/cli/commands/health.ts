@@ -32,7 +32,7 @@ export function register(program: Command, { output, json }: CliContext): void {
         const aborting = new AbortController();
         const interrupts = new Interrupts();
         const draw = (progress: DeepProgress): void => {
-          if (output.showsProgress) output.drawProgress(progressLine(progress));
+          if (output.showsProgress && !json) output.drawProgress(progressLine(progress));
         };
         const { value: report } = await interrupts
           .guard(
