@@ -22,7 +22,7 @@ export interface PullOptions {
   readonly endpoint?: string | undefined;
   /** Requests at once. Default: 8. */
   readonly connections?: number | undefined;
-  /** Size of the ranges that large files are fetched in. Default: 16 MiB. */
+  /** Size of the ranges that files are fetched in. Default: a 64th of the file, from 256 KiB to 16 MiB. */
   readonly pieceBytes?: number | undefined;
   /** Default: 5 attempts without progress, with pauses from half a second up. */
   readonly retry?: RetryPolicy | undefined;

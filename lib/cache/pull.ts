@@ -57,7 +57,7 @@ export async function pull(spec: string, options: PullOptions = {}): Promise<Pul
     options.onProgress?.({ type: 'warning', message: asked.warning });
   }
   const model = asked.model ?? (await readModel(client, id, revision));
-  const files = selected(await listModel(client, model), options);
+  const files = selected(id, await listModel(client, model), options);
   const probed = files[0];
   if (probed !== undefined) await probe(client, model, probed);
 
@@ -118,12 +118,22 @@ async function probe(client: HubClient, model: RemoteModel, file: RemoteFile): P
   }
 }
 
-function selected(files: readonly RemoteFile[], { include, exclude }: PullOptions): RemoteFile[] {
-  return files.filter(
+function selected(
+  id: string,
+  files: readonly RemoteFile[],
+  { include = [], exclude = [] }: PullOptions,
+): RemoteFile[] {
+  const chosen = files.filter(
     ({ path: name }) =>
-      (include === undefined || include.length === 0 || matchesAny(name, include)) &&
-      !matchesAny(name, exclude ?? []),
+      (include.length === 0 || matchesAny(name, include)) && !matchesAny(name, exclude),
   );
+  if (chosen.length === 0 && files.length > 0) {
+    throw new MlxkError('validation_error', `no file of ${id} fits the patterns`, {
+      reason: 'no_file_selected',
+      detail: { include, exclude },
+    });
+  }
+  return chosen;
 }
 
 function sumOf(files: readonly RemoteFile[]): number {
@@ -167,9 +177,9 @@ async function checkRoom(blobs: string, missing: readonly RemoteFile[]): Promise
 async function removeIfEmpty(cacheFolder: string, folderName: string): Promise<void> {
   const repository = path.join(cacheFolder, folderName);
   const entries = await readdir(repository, { recursive: true, withFileTypes: true }).catch(
-    () => [],
+    () => undefined,
   );
-  if (entries.some((entry) => !entry.isDirectory())) return;
+  if (entries === undefined || entries.some((entry) => !entry.isDirectory())) return;
   await rm(repository, { recursive: true, force: true });
   await rm(path.join(cacheFolder, '.locks', folderName), { recursive: true, force: true });
 }

@@ -15,8 +15,10 @@ import { bringBlob, notWritable } from './blob.js';
 import type { PullOptions } from './pull-types.js';
 import { linkFile, linkingOrder, type RepositoryFolders, sweep } from './snapshot.js';
 
-/** A killed download loses no more than this for each connection. */
-const PIECE_BYTES = 16 * 2 ** 20;
+/** A killed download loses no more than a piece for each connection; each piece costs a request. */
+const MIN_PIECE_BYTES = 2 ** 18;
+const MAX_PIECE_BYTES = 16 * 2 ** 20;
+const PIECES = 64;
 const PARALLEL_FILES = 4;
 const CONNECTIONS = 8;
 
@@ -47,7 +49,7 @@ export async function transfer(plan: Transfer): Promise<number> {
       content: new RemoteContent(client, model, file),
       folder: folders.blobs,
       lockFile: path.join(folders.locks, `${file.blob}.lock`),
-      pieceBytes: options.pieceBytes ?? PIECE_BYTES,
+      pieceBytes: options.pieceBytes ?? pieceBytesFor(file.bytes),
       connections,
       retry: client.retry,
       signal,
@@ -82,6 +84,10 @@ export async function transfer(plan: Transfer): Promise<number> {
     (sum, result) => sum + (result.status === 'fulfilled' ? result.value : 0),
     0,
   );
+}
+
+function pieceBytesFor(fileBytes: number): number {
+  return Math.min(MAX_PIECE_BYTES, Math.max(MIN_PIECE_BYTES, Math.ceil(fileBytes / PIECES)));
 }
 
 /** Counts what is on the disk, in bytes of files: a blob that two files share counts for both. */
