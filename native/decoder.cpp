@@ -16,7 +16,7 @@ float norm_eps(const ConfigReader& c, const DecoderFields& f) {
 
 DecoderConfig::DecoderConfig(const ConfigReader& c, const DecoderFields& f)
     : hidden_size(c.dim(f.hidden_size)),
-      num_hidden_layers(c.layers(f.num_hidden_layers)),
+      num_hidden_layers(f.num_hidden_layers ? c.layers(f.num_hidden_layers) : 0),
       intermediate_size(f.intermediate_size ? c.dim(f.intermediate_size) : 0),
       num_attention_heads(f.num_attention_heads ? c.count(f.num_attention_heads) : 1),
       num_key_value_heads(c.count("num_key_value_heads", num_attention_heads)),
@@ -62,6 +62,16 @@ std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallbac
     }
   }
   return windows;
+}
+
+std::vector<std::string> layer_kinds(const ConfigReader& c, const char* field, int layers,
+                                     std::initializer_list<std::string_view> known) {
+  auto kinds = c.texts(field);
+  c.require(kinds.size() == static_cast<size_t>(layers), field, "must have one entry for each of num_hidden_layers");
+  std::string list;
+  for (const auto name : known) list += (list.empty() ? "" : " or ") + std::string(name);
+  for (const auto& kind : kinds) c.require(std::ranges::find(known, kind) != known.end(), field, "must hold " + list);
+  return kinds;
 }
 
 }  // namespace mlxk

@@ -3,8 +3,11 @@
 
 #pragma once
 
+#include <initializer_list>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,7 +17,8 @@
 
 namespace mlxk {
 
-// The names an architecture gives to the common fields of config.json. A null name: the architecture has no such field.
+// The names an architecture gives to the common fields of config.json. A null name: the architecture has no such field,
+// or sets what it stands for itself.
 struct DecoderFields {
   bool tied = false;  // default for tie_word_embeddings
   const char* hidden_size = "hidden_size";
@@ -75,6 +79,11 @@ struct LayerNormConfig : DecoderConfig {
 // For each layer the window it attends through, 0 for everything, from `layer_types`; `fallback(i)` tells whether layer
 // i slides where the config does not list them.
 std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallback)(int layer));
+
+// A list of what every layer is, each one of `known`. Throws config_invalid for another, or for a list of another
+// length.
+std::vector<std::string> layer_kinds(const ConfigReader& c, const char* field, int layers,
+                                     std::initializer_list<std::string_view> known);
 
 // The dimensions of a head that are rotated: `share` of it, by `field` of the config. Throws config_invalid for a share
 // that is not above 0 and at most 1.

@@ -118,12 +118,12 @@ void split_fused_experts(const Weights& w, const ExpertsShape& s, bool transpose
   if (target != "experts") w.rename("experts.down_proj", to + ".down_proj");
 }
 
-GatedExperts::Projection::Projection(const Weights& w, int experts, int in, int out, bool bias)
+Experts::Projection::Projection(const Weights& w, int experts, int in, int out, bool bias)
     : matrix_(w, experts, out, in) {
   if (bias) bias_ = w.take("bias", {experts, out});
 }
 
-Array GatedExperts::Projection::operator()(const Array& x, const Array& indices, bool sorted) const {
+Array Experts::Projection::operator()(const Array& x, const Array& indices, bool sorted) const {
   const Array y = matrix_.gather(x, indices, sorted);
   return bias_ ? y + mx::expand_dims(mx::take(bias_, indices, 0), -2) : y;
 }
@@ -134,7 +134,20 @@ GatedExperts::GatedExperts(const Weights& w, const ExpertsShape& s, Gate gate)
       down_proj_(w["down_proj"], s.experts, s.intermediate_size, s.hidden_size, s.bias),
       gate_(std::move(gate)) {}
 
-Array GatedExperts::operator()(const Array& x, const Routing& routing) const {
+Array GatedExperts::each(const Array& x, const Array& indices, bool sorted) const {
+  return down_proj_(gate_(gate_proj_(x, indices, sorted), up_proj_(x, indices, sorted)), indices, sorted);
+}
+
+PlainExperts::PlainExperts(const Weights& w, const ExpertsShape& s, Activation activation)
+    : fc1_(w["fc1"], s.experts, s.hidden_size, s.intermediate_size, s.bias),
+      fc2_(w["fc2"], s.experts, s.intermediate_size, s.hidden_size, s.bias),
+      activation_(activate(activation)) {}
+
+Array PlainExperts::each(const Array& x, const Array& indices, bool sorted) const {
+  return fc2_(activation_(fc1_(x, indices, sorted)), indices, sorted);
+}
+
+Array Experts::operator()(const Array& x, const Routing& routing) const {
   const mx::Shape chosen = routing.indices.shape();  // [.., k]
   const int width = x.dim(-1), k = chosen.back();
   const bool sorted = routing.indices.size() >= kSortFrom;
@@ -149,7 +162,7 @@ Array GatedExperts::operator()(const Array& x, const Routing& routing) const {
     const uint32_t each = static_cast<uint32_t>(k);
     rows = mx::take(mx::reshape(rows, {-1, 1, width}), mx::floor_divide(order, mx::from_ids({&each, 1}, {1})), 0);
   }
-  Array y = down_proj_(gate_(gate_proj_(rows, indices, sorted), up_proj_(rows, indices, sorted)), indices, sorted);
+  Array y = each(rows, indices, sorted);
   if (sorted) y = mx::take(y, mx::argsort(order, 0), 0);
   y = mx::reshape(y, {-1, k, width});
 
@@ -158,7 +171,7 @@ Array GatedExperts::operator()(const Array& x, const Routing& routing) const {
 }
 
 Array SparseMoE::operator()(const Array& x) const {
-  const Array routed = experts_(x, (*router_)(x));
+  const Array routed = (*experts_)(x, (*router_)(x));
   if (!shared_) return routed;
   const Array shared = (*shared_)(x);
   return routed + (shared_gate_ ? mx::sigmoid((*shared_gate_)(x)) * shared : shared);

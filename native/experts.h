@@ -100,16 +100,14 @@ void stack_experts(const Weights& w, int experts, std::string_view target = "swi
 void split_fused_experts(const Weights& w, const ExpertsShape& shape, bool transposed,
                          std::string_view target = "switch_mlp");
 
-// The sum of the chosen experts' outputs by their weights, each expert a gated feed-forward. Tensors: gate_proj,
-// up_proj, down_proj, stacked [experts, ..].
-class GatedExperts {
+// The sum of the chosen experts' outputs by their weights.
+class Experts {
  public:
-  GatedExperts(const Weights& w, const ExpertsShape& shape, Gate gate);
-  GatedExperts(const Weights& w, const ExpertsShape& shape, Activation activation = Activation::silu)
-      : GatedExperts(w, shape, Gate(activation)) {}
+  virtual ~Experts() = default;
   Array operator()(const Array& x, const Routing& routing) const;
 
- private:
+ protected:
+  // A matrix of every expert. Tensors: weight and bias, stacked [experts, ..].
   class Projection {
    public:
     Projection(const Weights& w, int experts, int in, int out, bool bias);
@@ -120,8 +118,35 @@ class GatedExperts {
     Array bias_;  // [experts, out]
   };
 
+ private:
+  // x [.., 1, D] through the experts of `indices`; `sorted` tells that these ascend.
+  virtual Array each(const Array& x, const Array& indices, bool sorted) const = 0;
+};
+
+// Experts that are gated feed-forwards. Tensors: gate_proj, up_proj, down_proj.
+class GatedExperts : public Experts {
+ public:
+  GatedExperts(const Weights& w, const ExpertsShape& shape, Gate gate);
+  GatedExperts(const Weights& w, const ExpertsShape& shape, Activation activation = Activation::silu)
+      : GatedExperts(w, shape, Gate(activation)) {}
+
+ private:
+  Array each(const Array& x, const Array& indices, bool sorted) const override;
+
   Projection gate_proj_, up_proj_, down_proj_;
   Gate gate_;
+};
+
+// Experts that are plain feed-forwards. Tensors: fc1, fc2.
+class PlainExperts : public Experts {
+ public:
+  PlainExperts(const Weights& w, const ExpertsShape& shape, Activation activation);
+
+ private:
+  Array each(const Array& x, const Array& indices, bool sorted) const override;
+
+  Projection fc1_, fc2_;
+  mx::Unary activation_;
 };
 
 // experts(x) + shared(x), the second where there is one, scaled by the sigmoid of its own gate where there is that.
@@ -129,6 +154,10 @@ class SparseMoE : public FeedForward {
  public:
   SparseMoE(std::unique_ptr<Router> router, GatedExperts experts, std::unique_ptr<FeedForward> shared = nullptr,
             std::optional<Linear> shared_gate = std::nullopt)
+      : SparseMoE(std::move(router), std::make_unique<GatedExperts>(std::move(experts)), std::move(shared),
+                  std::move(shared_gate)) {}
+  SparseMoE(std::unique_ptr<Router> router, std::unique_ptr<Experts> experts,
+            std::unique_ptr<FeedForward> shared = nullptr, std::optional<Linear> shared_gate = std::nullopt)
       : router_(std::move(router)),
         experts_(std::move(experts)),
         shared_(std::move(shared)),
@@ -137,7 +166,7 @@ class SparseMoE : public FeedForward {
 
  private:
   std::unique_ptr<Router> router_;
-  GatedExperts experts_;
+  std::unique_ptr<Experts> experts_;
   std::unique_ptr<FeedForward> shared_;
   std::optional<Linear> shared_gate_;
 };

@@ -108,9 +108,10 @@ GatedMLP::GatedMLP(const Weights& w, const FeedForwardShape& s, const Names& nam
       down_proj_(w[names.down], s.intermediate_size, s.hidden_size, s.bias),
       gate_(s.activation) {}
 
-FusedGatedMLP::FusedGatedMLP(const Weights& w, int hidden_size, int intermediate_size)
-    : gate_up_proj_(w["gate_up_proj"], hidden_size, 2 * intermediate_size),
-      down_proj_(w["down_proj"], intermediate_size, hidden_size),
+FusedGatedMLP::FusedGatedMLP(const Weights& w, int hidden_size, int intermediate_size, const char* gate_up,
+                             const char* down)
+    : gate_up_proj_(w[gate_up], hidden_size, 2 * intermediate_size),
+      down_proj_(w[down], intermediate_size, hidden_size),
       gate_(Activation::silu) {}
 
 Array FusedGatedMLP::operator()(const Array& x) const {

@@ -119,10 +119,11 @@ class GatedMLP : public FeedForward {
   Gate gate_;
 };
 
-// The same with gate and up in one matrix, gate first. Tensors: gate_up_proj, down_proj.
+// The same with gate and up in one matrix, gate first. Tensors: `gate_up`, `down`.
 class FusedGatedMLP : public FeedForward {
  public:
-  FusedGatedMLP(const Weights& w, int hidden_size, int intermediate_size);
+  FusedGatedMLP(const Weights& w, int hidden_size, int intermediate_size, const char* gate_up = "gate_up_proj",
+                const char* down = "down_proj");
   Array operator()(const Array& x) const override;
 
  private:
