@@ -34,6 +34,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'kimi_vl',
   'lfm2',
   'lfm2-vl',
+  'lfm2_moe',
   'llama',
   'llava',
   'mamba',
