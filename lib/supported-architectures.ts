@@ -27,6 +27,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'gpt2',
   'gpt_oss',
   'granite',
+  'granitemoehybrid',
   'hunyuan_v1_dense',
   'joyai_llm_flash',
   'kimi_k2',
