@@ -45,6 +45,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mistral3',
   'mistral4',
   'mixtral',
+  'nemotron_h',
   'olmo2',
   'olmo3',
   'phi',
