@@ -11,6 +11,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'deepseek_v32',
   'ernie4_5',
   'exaone4',
+  'falcon_h1',
   'falcon_mamba',
   'gemma',
   'gemma2',
