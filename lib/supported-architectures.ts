@@ -30,6 +30,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'granite',
   'granitemoehybrid',
   'hunyuan_v1_dense',
+  'jamba',
   'joyai_llm_flash',
   'kimi_k2',
   'kimi_k25',
