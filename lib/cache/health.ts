@@ -4,10 +4,10 @@
  * checkpoints can be healthy.
  */
 
-import { statSync } from 'node:fs';
 import path from 'node:path';
 
 import { hasVision } from './classify.js';
+import { statsOf } from './layout.js';
 import { type FolderFile, isObject, type JsonFile, ModelFolder } from './model-folder.js';
 import type { Health } from './types.js';
 
@@ -22,7 +22,7 @@ const PARTIAL = /\.(partial|tmp)$|partial/;
 
 /** Checks the files of a snapshot or workspace. Reads only; never throws for what a folder holds. */
 export function health(folder: string): Health {
-  if (!(statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false)) {
+  if (!(statsOf(folder)?.isDirectory() ?? false)) {
     return unhealthy('Model path does not exist');
   }
   return healthOf(new ModelFolder(folder));

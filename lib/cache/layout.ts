@@ -4,9 +4,11 @@
  * cache. Knows nothing of models, the network or the command line.
  */
 
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+
+import { MlxkError } from '../errors.js';
 
 const MODEL_PREFIX = 'models--';
 
@@ -60,10 +62,14 @@ export function isRepositoryId(id: string): boolean {
   );
 }
 
-/** The models of a cache folder, sorted by id; none when the folder is not there. */
+/**
+ * The models of a cache folder, sorted by id; none when the folder is not there.
+ *
+ * @throws MlxkError `permission_denied` when it may not be read.
+ */
 export function cachedModels(cacheFolder: string): CachedModel[] {
   const models: CachedModel[] = [];
-  for (const entry of namesIn(cacheFolder)) {
+  for (const entry of namesInCache(cacheFolder)) {
     const id = idOf(entry);
     if (id !== undefined) models.push({ id, folder: path.join(cacheFolder, entry) });
   }
@@ -76,7 +82,7 @@ export function snapshotsOf(model: CachedModel): Snapshot[] {
   const snapshots: Snapshot[] = [];
   for (const revision of namesIn(parent)) {
     const folder = path.join(parent, revision);
-    const stats = statSync(folder, { throwIfNoEntry: false });
+    const stats = statsOf(folder);
     if (stats?.isDirectory()) snapshots.push({ revision, folder, modifiedMs: stats.mtimeMs });
   }
   return snapshots.sort((a, b) => b.modifiedMs - a.modifiedMs);
@@ -104,13 +110,35 @@ export function expandHome(file: string): string {
   return file;
 }
 
-/** A cache, or part of one, that does not exist is an empty one. */
+/** What a path leads to; `undefined` when nothing, or nothing that can be reached. */
+export function statsOf(file: string): Stats | undefined {
+  try {
+    return statSync(file, { throwIfNoEntry: false });
+  } catch {
+    return undefined; // A loop of links, a folder that may not be entered: one broken entry hides no other.
+  }
+}
+
+/** The names in a model's folder; none when it is not there or may not be read. */
 function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
+  } catch {
+    return [];
+  }
+}
+
+/** A cache that does not exist is an empty one; one that may not be read is not. */
+function namesInCache(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return [];
-    throw error;
+    throw new MlxkError('permission_denied', `The cache ${folder} cannot be read: ${message}`, {
+      reason: 'cache_unreadable',
+      detail: { folder },
+      cause,
+    });
   }
 }

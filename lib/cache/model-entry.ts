@@ -2,12 +2,12 @@
  * Everything a list tells about one model, from its files.
  */
 
-import { statSync } from 'node:fs';
 import path from 'node:path';
 
 import { capabilitiesOf, frameworkOf, modelTypeOf } from './classify.js';
 import { compatibilityOf } from './compatibility.js';
 import { healthOf } from './health.js';
+import { statsOf } from './layout.js';
 import { isCommit, type LocatedModel } from './locate.js';
 import { isObject, ModelFolder } from './model-folder.js';
 import type { Health, ModelEntry, WorkspaceFacts } from './types.js';
@@ -75,7 +75,7 @@ function integrity(located: LocatedModel, files: ModelFolder): Health {
   }
   if (located.snapshot !== undefined) return healthOf(files);
   const snapshots = path.join(located.model.folder, 'snapshots');
-  const has = statSync(snapshots, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const has = statsOf(snapshots)?.isDirectory() ?? false;
   return { healthy: false, reason: has ? 'No snapshots found' : 'No snapshots directory found' };
 }
 
@@ -87,6 +87,6 @@ export function quantizationOf(files: ModelFolder): Readonly<Record<string, unkn
 
 /** UTC without fractions, as the contract has it. */
 function modifiedAt(folder: string): string {
-  const time = statSync(folder, { throwIfNoEntry: false })?.mtime ?? new Date(0);
+  const time = statsOf(folder)?.mtime ?? new Date(0);
   return `${time.toISOString().slice(0, 19)}Z`;
 }

@@ -6,8 +6,10 @@
  * times the system call. Who reads many models lets the event loop run between them.
  */
 
-import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import path from 'node:path';
+
+import { statsOf } from './layout.js';
 
 export interface FolderFile {
   /** Path inside the folder, with `/`. */
@@ -136,7 +138,7 @@ function* filesBelow(root: string, below: string): Generator<FolderFile> {
     if (entry.isDirectory()) {
       if (!FOREIGN_FOLDERS.has(entry.name)) yield* filesBelow(root, name);
     } else if (entry.isFile() || entry.isSymbolicLink()) {
-      const stats = statSync(path.join(root, name), { throwIfNoEntry: false });
+      const stats = statsOf(path.join(root, name));
       if (stats === undefined) yield { name, size: -1 };
       else if (stats.isFile()) yield { name, size: stats.size };
     }

@@ -3,13 +3,11 @@
  * refers to. Workspaces are the user's own folders and never touched.
  */
 
-import { lstat, readdir, readFile, readlink, rm, stat } from 'node:fs/promises';
+import { lstat, readdir, readlink, rm } from 'node:fs/promises';
 import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
 import { decimalBytes } from '../format.js';
-import { shellQuoted } from '../shell-quote.js';
-import { isWorkspace, workspaceHome, workspacesIn } from '../workspace/home.js';
 import { health } from './health.js';
 import {
   type CacheEnvironment,
@@ -19,16 +17,9 @@ import {
   snapshotsOf,
 } from './layout.js';
 import { TEST_SENTINEL } from './list.js';
-import {
-  ambiguous,
-  currentSnapshot,
-  isExact,
-  isExplicitPath,
-  matchCached,
-  pathOf,
-  splitSpec,
-} from './locate.js';
+import { currentSnapshot } from './locate.js';
 import { anyRecent, heldLocks, lockFiles, locksFolder } from './lock-files.js';
+import { refsOf, removalTarget, SHOWN_DIGITS } from './removal-target.js';
 
 export interface RemoveOptions {
   /** Also when the name is only a part of the model's, and when somebody seems to be downloading it. */
@@ -48,18 +39,6 @@ export interface RemoveResult {
   readonly commitHash?: string;
 }
 
-/** What a name means to `rm`. */
-interface Target {
-  readonly model: CachedModel;
-  /** Absent: the whole model. */
-  readonly snapshot?: Snapshot;
-  /** The name is not the model's, but a part of it. */
-  readonly isGuess: boolean;
-}
-
-/** Digits of a commit that are enough to tell revisions apart. */
-const SHOWN_DIGITS = 8;
-
 /**
  * Removes a model from the cache: all of it, or one revision for `name@revision`.
  *
@@ -73,7 +52,7 @@ export async function remove(spec: string, options: RemoveOptions = {}): Promise
   const env = options.env ?? process.env;
   const force = options.force ?? false;
   const cache = hubCacheFolder(env);
-  const { model, snapshot, isGuess } = await targetOf(spec, cache, env);
+  const { model, snapshot, isGuess } = await removalTarget(spec, cache, env);
   if (isGuess && !force) {
     return {
       model: model.id,
@@ -93,79 +72,6 @@ export async function remove(spec: string, options: RemoveOptions = {}): Promise
   } catch (error) {
     throw deletionError(model, error);
   }
-}
-
-async function targetOf(spec: string, cache: string, env: CacheEnvironment): Promise<Target> {
-  if (isExplicitPath(spec) && (await isWorkspace(pathOf(spec)))) throw workspaceModel(pathOf(spec));
-  if (!(await isFolder(cache))) {
-    throw new MlxkError('cache_not_found', `There is no cache at ${cache}`, {
-      reason: 'cache_missing',
-      detail: { folder: cache },
-    });
-  }
-  const { name, revision } = splitSpec(spec);
-  const matches = spec === '' || isExplicitPath(spec) ? [] : matchCached(name, env);
-  if (matches.length === 0) {
-    const home = await workspaceHome(env);
-    const workspaces = home === undefined ? [] : await workspacesIn(home);
-    const workspace = workspaces.find((entry) => entry.name === spec);
-    if (workspace !== undefined) throw workspaceModel(workspace.folder);
-    throw new MlxkError('model_not_found', `No model "${spec}" in ${cache}`, {
-      reason: 'not_in_cache',
-      detail: { model: spec },
-    });
-  }
-  const found =
-    revision === undefined || matches.length === 1
-      ? matches
-      : having(matches, revision.toLowerCase());
-  const [model, ...others] = found.length === 0 ? matches : found;
-  if (model === undefined || others.length > 0) {
-    throw ambiguous(
-      spec,
-      matches.map(({ id }) => id),
-    );
-  }
-  const isGuess = !isExact(model, name);
-  if (revision === undefined) return { model, isGuess };
-  return { model, isGuess, snapshot: await snapshotToRemove(model, revision) };
-}
-
-function having(models: readonly CachedModel[], digits: string): CachedModel[] {
-  return models.filter((model) =>
-    snapshotsOf(model).some((entry) => entry.revision.startsWith(digits)),
-  );
-}
-
-async function snapshotToRemove(model: CachedModel, revision: string): Promise<Snapshot> {
-  if (!(await isFolder(path.join(model.folder, 'snapshots')))) {
-    throw new MlxkError('snapshots_not_found', `${model.id} has no snapshots folder`, {
-      reason: 'snapshots_missing',
-      detail: { model: model.id },
-    });
-  }
-  const snapshots = snapshotsOf(model);
-  const commit = (await refs(model)).get(revision);
-  const matches = snapshots.filter((entry) =>
-    commit === undefined
-      ? entry.revision.startsWith(revision.toLowerCase())
-      : entry.revision === commit,
-  );
-  if (matches.length > 1) {
-    throw ambiguous(
-      `${model.id}@${revision}`,
-      matches.map((entry) => `${model.id}@${entry.revision}`),
-    );
-  }
-  const [snapshot] = matches;
-  if (snapshot !== undefined) return snapshot;
-  throw new MlxkError('hash_not_found', `${model.id} has no revision "${revision}"`, {
-    reason: 'revision_missing',
-    detail: {
-      model: model.id,
-      available_hashes: snapshots.map((entry) => entry.revision.slice(0, SHOWN_DIGITS)),
-    },
-  });
 }
 
 /** Refuses while a download seems to run: a lock is held, or was just taken and the model is not whole yet. */
@@ -261,41 +167,21 @@ async function blobsOf(folder: string): Promise<string[]> {
   return [...new Set(blobs)].filter((blob) => !/^\.*$/.test(blob));
 }
 
-/** Branches and tags with the commits they point to. */
-async function refs(model: CachedModel): Promise<Map<string, string>> {
-  const folder = path.join(model.folder, 'refs');
-  const found = new Map<string, string>();
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
-  for (const entry of entries) {
-    if (!entry.isFile()) continue;
-    const file = path.join(entry.parentPath, entry.name);
-    const name = path.relative(folder, file).split(path.sep).join('/');
-    found.set(name, (await readFile(file, 'utf8')).trim());
-  }
-  return found;
-}
-
 async function removeRefs(model: CachedModel, commit: string): Promise<void> {
-  for (const [name, target] of await refs(model)) {
+  for (const [name, target] of await refsOf(model)) {
     if (target === commit) await rm(path.join(model.folder, 'refs', name), { force: true });
   }
 }
 
 /** Bytes of the files below a folder, links not followed. */
 async function diskBytes(folder: string): Promise<number> {
+  const own = await lstat(folder);
+  if (!own.isDirectory()) return own.isFile() ? own.size : 0;
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const sizes = entries
     .filter((entry) => entry.isFile())
     .map(async (entry) => (await lstat(path.join(entry.parentPath, entry.name))).size);
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
-}
-
-function workspaceModel(folder: string): MlxkError {
-  return new MlxkError(
-    'workspace_model',
-    `${folder} is a workspace, not a model of the cache. To delete it: rm -rf ${shellQuoted(folder)}`,
-    { reason: 'workspace', detail: { folder } },
-  );
 }
 
 function deletionError(model: CachedModel, error: unknown): Error {
@@ -311,8 +197,4 @@ function deletionError(model: CachedModel, error: unknown): Error {
       cause: error,
     },
   );
-}
-
-async function isFolder(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isDirectory() ?? false;
 }

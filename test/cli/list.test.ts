@@ -1,4 +1,4 @@
-import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -59,6 +59,48 @@ describe('which models are listed', () => {
     mkdirSync(path.join(cache.hub, 'models--TEST-CACHE-SENTINEL--x'));
     mkdirSync(path.join(cache.hub, 'datasets--org--set'));
     expect(await names()).toEqual(['', 'org/model/-x']);
+  });
+
+  it('all others where one is broken beyond reading', async () => {
+    cache.add('org/good', CHAT_MODEL);
+    const snapshot = cache.add('org/loop', { ...CHAT_MODEL });
+    rmSync(path.join(snapshot, 'config.json'));
+    symlinkSync('config.json', path.join(snapshot, 'config.json'));
+    mkdirSync(cache.repository('org/self'));
+    symlinkSync('snapshots', path.join(cache.repository('org/self'), 'snapshots'));
+    symlinkSync('nowhere', cache.repository('org/gone'));
+    writeFileSync(cache.repository('org/file'), 'x');
+    const { data } = await cache.json(['list']);
+    const models = (data as { models: { name: string; reason: string | null }[] }).models;
+    expect(models.map(({ name, reason }) => [name, reason])).toEqual([
+      ['org/file', 'No snapshots directory found'],
+      ['org/gone', 'No snapshots directory found'],
+      ['org/good', null],
+      ['org/loop', 'config.json missing'],
+      ['org/self', 'No snapshots directory found'],
+    ]);
+    expect((await cache.json(['health'])).data!.summary).toMatchObject({ total: 5 });
+    expect((await cache.json(['health', '--deep'])).data!.summary).toMatchObject({ total: 5 });
+    for (const name of ['org/file', 'org/gone', 'org/loop', 'org/self']) {
+      expect((await cache.json(['rm', name])).data).toMatchObject({ action: 'deleted' });
+    }
+    expect(await names()).toEqual(['org/good']);
+  });
+
+  it('none where the cache may not be read, which is an error', async () => {
+    // A loop of links is a folder that not even the superuser can read.
+    symlinkSync('hub', cache.hub);
+    for (const command of [['list'], ['health'], ['show', 'x'], ['rm', 'x']]) {
+      const { code, error } = await cache.json(command);
+      expect(code).toBe(1);
+      expect(error!.type).toMatch(/^(permission_denied|cache_not_found)$/);
+    }
+  });
+
+  it('every one in JSON, whatever the table would leave out', async () => {
+    cache.add('org/broken', {});
+    expect(await names('--all', '--health')).toEqual(['org/broken']);
+    expect(await names()).toEqual(['org/broken']);
   });
 
   it('those of HF_HUB_CACHE before HF_HOME', async () => {
