@@ -70,11 +70,19 @@ export async function loadResolved(
   ending.signal.throwIfAborted();
   if (native.status === 'rejected') throw fromNative(native.reason);
   const parts = await text;
-  return new Model({
+  const model = new Model({
     native: native.value,
     tokenizer: parts.tokenizer,
     info: modelInfo(resolved, native.value, parts),
+    adapter: settings.adapter,
   });
+  try {
+    await model.prepare();
+  } catch (error) {
+    await model.dispose();
+    throw error;
+  }
+  return model;
 }
 
 interface TextParts {

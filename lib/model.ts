@@ -5,6 +5,7 @@
 
 import { randomBytes } from 'node:crypto';
 
+import { Adapters, NO_ADAPTER } from './adapters.js';
 import { Answer } from './answer.js';
 import { MlxkError, fromNative } from './errors.js';
 import { Generation, type GenerationPlan, type GenerationSource } from './generation.js';
@@ -44,6 +45,8 @@ export interface ModelParts {
   readonly native: NativeModel;
   readonly tokenizer: Tokenizer | undefined;
   readonly info: ModelInfo;
+  /** Folder of the adapter that a call without one of its own runs with. */
+  readonly adapter: string | undefined;
 }
 
 /** There is no state before `ready`: a model that is still loading is a promise. */
@@ -60,6 +63,8 @@ export class Model implements AsyncDisposable {
   readonly info: ModelInfo;
   readonly #native: NativeModel;
   readonly #tokenizer: Tokenizer | undefined;
+  readonly #adapters: Adapters;
+  readonly #defaultAdapter: string | undefined;
   #state: State = 'ready';
   #disposal: Promise<void> | undefined;
 
@@ -68,6 +73,8 @@ export class Model implements AsyncDisposable {
     this.info = Object.freeze(parts.info);
     this.#native = parts.native;
     this.#tokenizer = parts.tokenizer;
+    this.#adapters = new Adapters(parts.native);
+    this.#defaultAdapter = parts.adapter;
   }
 
   /**
@@ -105,9 +112,12 @@ export class Model implements AsyncDisposable {
   plan(input: Input, settings: GenerateSettings): GenerationPlan | Promise<GenerationPlan> {
     this.#requireReady();
     const { tokens, isChat } = toPrompt(input, settings, () => this.tokenizer);
-    return tokens instanceof Promise
-      ? tokens.then((ids) => this.#planTokens(ids, isChat, settings))
-      : this.#planTokens(tokens, isChat, settings);
+    const adapter = this.#adapter(settings.adapter);
+    return tokens instanceof Promise || adapter instanceof Promise
+      ? Promise.all([tokens, adapter]).then(([ids, number]) =>
+          this.#planTokens(ids, isChat, settings, number),
+        )
+      : this.#planTokens(tokens, isChat, settings, adapter);
   }
 
   /**
@@ -119,7 +129,8 @@ export class Model implements AsyncDisposable {
   async logits(ids: ArrayLike<number>): Promise<Float32Array> {
     this.#requireReady();
     try {
-      return await this.#native.logits(checkTokens('ids', ids));
+      const tokens = checkTokens('ids', ids);
+      return await this.#native.logits(tokens, await this.#adapter(undefined));
     } catch (error) {
       throw fromNative(error);
     }
@@ -141,7 +152,23 @@ export class Model implements AsyncDisposable {
     this.#state = 'disposed';
   }
 
-  #planTokens(tokens: Uint32Array, isChat: boolean, settings: GenerateSettings): GenerationPlan {
+  /** The engine's number for the adapter of one call. */
+  #adapter(folder: string | null | undefined): number | Promise<number> {
+    const chosen = folder === undefined ? this.#defaultAdapter : folder;
+    return chosen == null ? NO_ADAPTER : this.#adapters.number(chosen);
+  }
+
+  /** @internal Reads the adapter that the model was loaded with, so that a broken one ends the load. */
+  async prepare(): Promise<void> {
+    await this.#adapter(undefined);
+  }
+
+  #planTokens(
+    tokens: Uint32Array,
+    isChat: boolean,
+    settings: GenerateSettings,
+    adapter: number,
+  ): GenerationPlan {
     const { stops, stopIds } = this.#stopRules(settings, isChat);
     const room = Math.max(1, this.info.contextLength - tokens.length);
     const tokenizer = this.#tokenizer;
@@ -164,6 +191,7 @@ export class Model implements AsyncDisposable {
           seed: settings.seed ?? randomBytes(8).readBigUInt64LE(),
           stopIds: Uint32Array.from(stopIds),
           credit: TOKEN_WINDOW,
+          adapter,
         };
         return this.#native.generate(tokens, params, onEvents);
       },

@@ -57,6 +57,8 @@ export interface NativeGenerateParams {
   stopIds: Uint32Array;
   /** Events the engine may send before it waits for `credit`. */
   credit: number;
+  /** What `addAdapter` gave, or 0 for the model as it is. */
+  adapter: number;
 }
 
 export type NativeEnd = 'stop' | 'length' | 'abort' | 'error';
@@ -111,7 +113,9 @@ export interface NativeModel {
     onEvents: (events: NativeEvents) => void,
   ): NativeGeneration;
   /** Scores after the last id, [vocabSize]; the same throws as `generate`, as a rejection. */
-  logits(tokens: Uint32Array): Promise<Float32Array>;
+  logits(tokens: Uint32Array, adapter: number): Promise<Float32Array>;
+  /** Reads the adapter in a folder; its number, for as long as the model lives. */
+  addAdapter(folder: string): Promise<number>;
   /** Cancels what runs, waits for the running step, frees everything on the engine thread. Idempotent. */
   dispose(): Promise<void>;
 }

@@ -37,6 +37,8 @@ export interface LoadOptions {
    * decides. Default: MLXK_THREADS, else the physical cores that the process may use.
    */
   threads?: number | undefined;
+  /** Folder of a LoRA or DoRA adapter (adapter_config.json, adapters.safetensors) that every request runs with. */
+  adapter?: string | undefined;
 }
 
 export interface GenerateOptions {
@@ -66,6 +68,11 @@ export interface GenerateOptions {
   onPrefill?: ((progress: PrefillProgress) => void) | undefined;
   /** Tools told to the chat template. */
   tools?: readonly Tool[] | undefined;
+  /**
+   * Folder of the adapter for this call, read at its first use; null takes the model without any. Requests with and
+   * without adapters run side by side on the same weights. Default: what `load` was given.
+   */
+  adapter?: string | null | undefined;
 }
 
 /** `GenerateOptions`, checked and with defaults filled in. */
@@ -83,6 +90,7 @@ export interface GenerateSettings {
   readonly raw: boolean;
   readonly onPrefill: ((progress: PrefillProgress) => void) | undefined;
   readonly tools: readonly Tool[] | undefined;
+  readonly adapter: string | null | undefined;
 }
 
 /** `LoadOptions`, checked. */
@@ -93,6 +101,7 @@ export interface LoadSettings {
   readonly contextLength: number | undefined;
   readonly memoryLimit: number | undefined;
   readonly threads: number | undefined;
+  readonly adapter: string | undefined;
 }
 
 /** Lengths travel to native code as signed 32-bit numbers. */
@@ -121,6 +130,7 @@ const GENERATE_PARSERS = {
   raw: withDefault(false, flag),
   onPrefill: optional(callback as Parser<(progress: PrefillProgress) => void>),
   tools: optional(toolList),
+  adapter: optional((name, value) => (value === null ? null : folder(name, value))),
 } satisfies { [Name in keyof GenerateSettings]: Parser<GenerateSettings[Name]> };
 
 const LOAD_PARSERS = {
@@ -130,6 +140,7 @@ const LOAD_PARSERS = {
   contextLength: optional(integer(1, MAX_LENGTH)),
   memoryLimit: optional(integer(1, Number.MAX_SAFE_INTEGER)),
   threads: optional(integer(1, MAX_THREADS)),
+  adapter: optional(folder),
 } satisfies { [Name in keyof LoadSettings]: Parser<LoadSettings[Name]> };
 
 /** Known to the design, absent from this release: refused by name instead of as a spelling mistake. */
@@ -150,7 +161,6 @@ const LATER_OPTIONS = [
   'kvBits',
   'maxKvSize',
   'promptCache',
-  'adapter',
 ];
 
 /**
@@ -175,6 +185,7 @@ export function parseGenerateOptions(options: unknown): GenerateSettings {
     raw: GENERATE_PARSERS.raw('raw', given.raw),
     onPrefill: GENERATE_PARSERS.onPrefill('onPrefill', given.onPrefill),
     tools: GENERATE_PARSERS.tools('tools', given.tools),
+    adapter: GENERATE_PARSERS.adapter('adapter', given.adapter),
   };
 }
 
@@ -192,6 +203,7 @@ export function parseLoadOptions(options: unknown): LoadSettings {
     contextLength: LOAD_PARSERS.contextLength('contextLength', given.contextLength),
     memoryLimit: LOAD_PARSERS.memoryLimit('memoryLimit', given.memoryLimit),
     threads: LOAD_PARSERS.threads('threads', given.threads),
+    adapter: LOAD_PARSERS.adapter('adapter', given.adapter),
   };
 }
 
@@ -302,6 +314,12 @@ function seed(name: string, value: unknown): bigint {
   if (typeof value !== 'number') throw wrongType(name, expected, value);
   if (!Number.isSafeInteger(value) || value < 0) throw outOfRange(name, expected, value);
   return BigInt(value);
+}
+
+function folder(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw wrongType(name, 'the path of a folder', value);
+  if (value === '') throw outOfRange(name, 'the path of a folder', value);
+  return value;
 }
 
 function flag(name: string, value: unknown): boolean {

@@ -143,6 +143,31 @@ class ScoresMailbox final : public Mailbox, public Listener {
   std::optional<EngineError> error_;
 };
 
+// The number of an adapter that was added, as a promise.
+class AdapterMailbox final : public Mailbox {
+ public:
+  using Mailbox::Mailbox;
+  void done(const EngineError* error) {
+    put([&] {
+      if (error != nullptr) error_ = *error;
+    });
+  }
+  void deliver(Napi::Env env, Channel& channel) override {
+    Receiver* receiver = channel.receiver(id());
+    if (receiver == nullptr) return;
+    const auto deferred = std::move(receiver->deferred);
+    channel.settled(id());
+    if (error_) {
+      deferred->Reject(to_js_error(env, *error_).Value());
+    } else {
+      deferred->Resolve(Napi::Number::New(env, static_cast<double>(id())));
+    }
+  }
+
+ private:
+  std::optional<EngineError> error_;
+};
+
 class DisposeMailbox final : public Mailbox {
  public:
   using Mailbox::Mailbox;
@@ -212,7 +237,8 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
     return DefineClass(
         env, "NativeModel",
         {InstanceAccessor<&ModelObject::info>("info"), InstanceMethod<&ModelObject::generate>("generate"),
-         InstanceMethod<&ModelObject::logits>("logits"), InstanceMethod<&ModelObject::dispose>("dispose")});
+         InstanceMethod<&ModelObject::logits>("logits"), InstanceMethod<&ModelObject::add_adapter>("addAdapter"),
+         InstanceMethod<&ModelObject::dispose>("dispose")});
   }
 
   static Napi::Object create(Napi::Env env, Handle handle) {
@@ -278,6 +304,7 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
     request.sampling.top_p = static_cast<float>(number_field(params, "topP", 0, 1));
     request.sampling.top_k = static_cast<int>(whole_field(params, "topK", 2147483647.0));
     request.sampling.min_p = static_cast<float>(number_field(params, "minP", 0, 1));
+    request.adapter = static_cast<uint64_t>(whole_field(params, "adapter", kMaxBytes));
     const Napi::Value seed = params.Get("seed");
     bool lossless = false;
     if (seed.IsBigInt()) request.sampling.seed = seed.As<Napi::BigInt>().Uint64Value(&lossless);
@@ -317,12 +344,34 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
       const auto engine = this->engine();
       Request request;
       request.prompt = prompt(info[0]);
+      if (!info[1].IsNumber()) throw Napi::TypeError::New(env, "adapter must be a number");
+      request.adapter = static_cast<uint64_t>(std::max<int64_t>(0, info[1].As<Napi::Number>().Int64Value()));
       request.id = Engine::new_id();
       request.scores_only = true;
       Environment& environment = Environment::of(env);
       request.listener = std::make_shared<ScoresMailbox>(environment.channel, request.id);
       environment.channel->expect(request.id, {{}, std::move(deferred), keep_alive()});
       engine->generate(handle_.model, std::move(request));
+    } catch (const Napi::Error& error) {
+      deferred->Reject(error.Value());
+    } catch (...) {
+      deferred->Reject(to_js_error(env, current_error()).Value());
+    }
+    return promise;
+  }
+
+  Napi::Value add_adapter(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    auto deferred = std::make_unique<Napi::Promise::Deferred>(env);
+    const Napi::Promise promise = deferred->Promise();
+    try {
+      const auto engine = this->engine();
+      const std::string folder = string_argument(info, 0, "folder");
+      Environment& environment = Environment::of(env);
+      const uint64_t id = Engine::new_id();
+      const auto mailbox = std::make_shared<AdapterMailbox>(environment.channel, id);
+      environment.channel->expect(id, {{}, std::move(deferred), keep_alive()});
+      engine->add_adapter(handle_.model, id, folder, [mailbox](const EngineError* error) { mailbox->done(error); });
     } catch (const Napi::Error& error) {
       deferred->Reject(error.Value());
     } catch (...) {

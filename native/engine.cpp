@@ -192,6 +192,21 @@ void Engine::cancel_load(uint64_t model) {
   });
 }
 
+void Engine::add_adapter(uint64_t model, uint64_t adapter, std::string folder,
+                         std::function<void(const EngineError*)> done) {
+  post([this, model, adapter, folder = std::move(folder), done = std::move(done)] {
+    try {
+      const auto found = models_.find(model);
+      if (found == models_.end()) invalid("disposed", "the model was disposed");
+      found->second.scheduler->add_adapter(adapter, folder);
+      done(nullptr);
+    } catch (...) {
+      const EngineError error = current_error();
+      done(&error);
+    }
+  });
+}
+
 void Engine::generate(uint64_t model, Request request) {
   post([this, model, request = std::move(request)]() mutable {
     const auto found = models_.find(model);

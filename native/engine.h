@@ -60,6 +60,8 @@ class Engine {
             std::shared_ptr<LoadListener> listener);
   // Ends a load with reason `aborted`; no effect once it is done.
   void cancel_load(uint64_t model);
+  // Adds an adapter to a model, then calls `done` with what went wrong, or null.
+  void add_adapter(uint64_t model, uint64_t adapter, std::string folder, std::function<void(const EngineError*)> done);
   void generate(uint64_t model, Request request);
   void cancel(uint64_t model, uint64_t request);
   void credit(uint64_t model, uint64_t request, uint64_t tokens);

@@ -13,6 +13,7 @@ const Weights& split_kv_b(const Weights& w, const LatentShape& s) {
   if (!both.has("weight")) return w;
   const int rows = heads_width(s.heads, s.qk_nope_head_dim + s.v_head_dim);
   const Array dense = Matrix(both, rows, s.kv_lora_rank).dense();
+  both.discard();
   const Array heads = mx::reshape(dense, {s.heads, s.qk_nope_head_dim + s.v_head_dim, s.kv_lora_rank});
   const int at[] = {s.qk_nope_head_dim};
   const auto parts = mx::split_at(heads, at, 1);

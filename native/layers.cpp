@@ -149,6 +149,25 @@ Array Matrix::dense() const {
   return dequantized(tensors_, [](const Array& tensor) { return tensor; });
 }
 
+namespace {
+
+// The rank of an adapter's matrices, from lora_a, whose axis `axis` it is.
+int rank_of(const Weights& w, int axis) {
+  const Array& down = w.peek("lora_a");
+  return down.ndim() >= 2 ? down.dim(axis) : 1;
+}
+
+}  // namespace
+
+StackedMatrix::StackedMatrix(const Weights& w, int count, int out, int in) : tensors_(w, {count}, out, in) {
+  if (!w.adapter() || !w.has("lora_a")) return;
+  if (w.adapter()->decomposed) w.refuse("lora_a", "tensor_unexpected", ": experts take no DoRA");
+  const int rank = rank_of(w, -2);
+  down_ = w.take("lora_a", {count, rank, in});
+  up_ = w.take("lora_b", {count, out, rank});
+  scale_ = w.adapter()->scale;
+}
+
 Array StackedMatrix::multiply(const Array& x) const {
   const auto& [quantized, weight, scales, biases] = tensors_;
   return quantized ? mx::quantized_matmul(x, weight, scales, biases, *quantized)
@@ -162,15 +181,71 @@ Array StackedMatrix::multiply_plain(const Array& x) const {
 
 Array StackedMatrix::gather(const Array& x, const Array& indices, bool sorted) const {
   const auto& [quantized, weight, scales, biases] = tensors_;
-  return quantized ? mx::gather_quantized_linear(x, weight, scales, biases, indices, *quantized, sorted)
-                   : mx::gather_linear(x, weight, indices, sorted);
+  const Array y = quantized ? mx::gather_quantized_linear(x, weight, scales, biases, indices, *quantized, sorted)
+                            : mx::gather_linear(x, weight, indices, sorted);
+  if (!down_) return y;
+  const Array change = mx::gather_linear(mx::gather_linear(x, down_, indices, sorted), up_, indices, sorted);
+  return y + mx::astype(change * scale_, x.dtype());
 }
 
-Linear::Linear(const Weights& w, int in, int out, bool bias) : matrix_(w, out, in) {
+std::optional<LowRankUpdate> LowRankUpdate::of(const Weights& w, const Matrix& matrix, int out, int in, Layout layout) {
+  if (!w.adapter() || !w.has("lora_a")) return std::nullopt;
+  return LowRankUpdate(w, matrix, out, in, layout);
+}
+
+LowRankUpdate::LowRankUpdate(const Weights& w, const Matrix& matrix, int out, int in, Layout layout)
+    : scale_(w.adapter()->scale) {
+  const int rank = rank_of(w, -1);
+  if (layout == Layout::linear) {
+    down_ = w.take("lora_a", {in, rank});
+    up_ = w.take("lora_b", {rank, out});
+  } else {
+    up_ = mx::transpose(w.take("lora_a", {out, rank}));
+    down_ = mx::transpose(w.take("lora_b", {rank, in}));
+  }
+  if (!w.adapter()->decomposed) return;
+  const Array learnt = w.take("m", {out});
+  const Array adapted = matrix.dense() + mx::transpose(mx::matmul(down_, up_)) * scale_;
+  magnitude_ =
+      mx::astype(learnt, mx::Type::f32) * mx::rsqrt(mx::sum(mx::square(mx::astype(adapted, mx::Type::f32)), -1, false));
+  mx::eval({magnitude_});
+}
+
+Array LowRankUpdate::multiply(const Array& x, const Array& y) const {
+  const Array change = mx::astype(mx::matmul(mx::matmul(x, down_), up_) * scale_, x.dtype());
+  return magnitude_ ? mx::astype(magnitude_, x.dtype()) * (y + change) : y + change;
+}
+
+Array LowRankUpdate::rows(const Array& ids, const Array& rows) const {
+  const Array change = mx::matmul(mx::take(mx::transpose(up_), ids, 0), mx::transpose(down_)) * scale_;
+  const Array adapted = rows + mx::astype(change, rows.dtype());
+  return magnitude_ ? mx::astype(mx::expand_dims(mx::take(magnitude_, ids, 0), -1), rows.dtype()) * adapted : adapted;
+}
+
+Linear::Linear(const Weights& w, int in, int out, bool bias)
+    : matrix_(w, out, in), update_(LowRankUpdate::of(w, matrix_, out, in, LowRankUpdate::Layout::linear)) {
   if (bias) bias_ = w.take("bias", {out});
 }
 
-Array Linear::operator()(const Array& x) const { return bias_ ? matrix_.multiply_add(x, bias_) : matrix_.multiply(x); }
+Array Linear::operator()(const Array& x) const {
+  if (!update_) return bias_ ? matrix_.multiply_add(x, bias_) : matrix_.multiply(x);
+  const Array y = update_->multiply(x, matrix_.multiply(x));
+  return bias_ ? y + bias_ : y;
+}
+
+Embedding::Embedding(const Weights& w, int vocab_size, int dims)
+    : matrix_(w, vocab_size, dims),
+      update_(LowRankUpdate::of(w, matrix_, vocab_size, dims, LowRankUpdate::Layout::embedding)) {}
+
+Array Embedding::operator()(const Array& ids) const {
+  const Array rows = matrix_.rows(ids);
+  return update_ ? update_->rows(ids, rows) : rows;
+}
+
+Array Embedding::as_linear(const Array& x) const {
+  const Array y = matrix_.multiply(x);
+  return update_ ? update_->multiply(x, y) : y;
+}
 
 RMSNorm::RMSNorm(const Weights& w, int dims, float eps, float offset) : weight_(w.take("weight", {dims})), eps_(eps) {
   if (offset != 0) weight_ = weight_ + offset;

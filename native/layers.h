@@ -39,7 +39,7 @@ class Matrix {
 // Matrices [count, out, in]: the experts of a layer, or the heads of one.
 class StackedMatrix {
  public:
-  StackedMatrix(const Weights& w, int count, int out, int in) : tensors_(w, {count}, out, in) {}
+  StackedMatrix(const Weights& w, int count, int out, int in);
 
   Array multiply(const Array& x) const;        // x [.., count, L, in] @ W^T, matrix by matrix
   Array multiply_plain(const Array& x) const;  // x [.., count, L, out] @ W
@@ -48,6 +48,27 @@ class StackedMatrix {
 
  private:
   MatrixTensors tensors_;
+  Array down_, up_;  // of an adapter: lora_a [count, rank, in], lora_b [count, out, rank]
+  float scale_ = 0;
+};
+
+// What an adapter adds to one matrix [out, in]. Tensors: lora_a [in, rank], lora_b [rank, out]; of an embedding lora_a
+// [out, rank], lora_b [rank, in]; m [out] with DoRA.
+class LowRankUpdate {
+ public:
+  enum class Layout { linear, embedding };
+  // Nothing where the adapter has nothing for this scope.
+  static std::optional<LowRankUpdate> of(const Weights& w, const Matrix& matrix, int out, int in, Layout layout);
+
+  Array multiply(const Array& x, const Array& y) const;   // y = x W^T, adapted
+  Array rows(const Array& ids, const Array& rows) const;  // rows = W[ids], adapted
+
+ private:
+  LowRankUpdate(const Weights& w, const Matrix& matrix, int out, int in, Layout layout);
+
+  Array down_, up_;  // [in, rank], [rank, out]
+  Array magnitude_;  // [out] with DoRA: learnt length over length of the adapted row
+  float scale_;
 };
 
 // y = x W^T + b. Tensors: weight, scales, biases; bias where the architecture has one.
@@ -58,18 +79,20 @@ class Linear {
 
  private:
   Matrix matrix_;
+  std::optional<LowRankUpdate> update_;
   Array bias_;
 };
 
 // Tensors: weight, scales, biases.
 class Embedding {
  public:
-  Embedding(const Weights& w, int vocab_size, int dims) : matrix_(w, vocab_size, dims) {}
-  Array operator()(const Array& ids) const { return matrix_.rows(ids); }
-  Array as_linear(const Array& x) const { return matrix_.multiply(x); }  // the tied head
+  Embedding(const Weights& w, int vocab_size, int dims);
+  Array operator()(const Array& ids) const;
+  Array as_linear(const Array& x) const;  // the tied head
 
  private:
   Matrix matrix_;
+  std::optional<LowRankUpdate> update_;
 };
 
 // Tensors: weight. Gemma stores the weight less one: `offset` is added to it once, in its own type.

@@ -3,50 +3,14 @@
 #include "loader.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
 #include "error.h"
+#include "tensor_input.h"
 
 namespace mlxk {
 namespace {
 
 constexpr int kDefaultContext = 4096;  // for a config that states no max_position_embeddings
-constexpr size_t kAlignment = 16384;   // a page on Apple silicon, where the GPU can then use the memory as it is
-
-mx::Type array_type(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::Bool: return mx::Type::boolean;
-    case Dtype::I8: return mx::Type::i8;
-    case Dtype::U16: return mx::Type::u16;
-    case Dtype::I16: return mx::Type::i16;
-    case Dtype::U32: return mx::Type::u32;
-    case Dtype::I32: return mx::Type::i32;
-    case Dtype::U64: return mx::Type::u64;
-    case Dtype::I64: return mx::Type::i64;
-    case Dtype::F16: return mx::Type::f16;
-    case Dtype::BF16: return mx::Type::bf16;
-    case Dtype::F32: return mx::Type::f32;
-    case Dtype::U8:
-    case Dtype::F8_E4M3:
-    case Dtype::F8_E8M0: return mx::Type::u8;  // MLX has no 8-bit float; the quantized kernels read the bytes
-  }
-  invalid("dtype_unsupported", "unknown tensor type");
-}
-
-Array read_tensor(const Checkpoint& checkpoint, const Checkpoint::Tensor& tensor) {
-  mx::Shape shape;
-  for (const int64_t d : tensor.entry.shape) shape.push_back(static_cast<int>(d));
-  const uint64_t bytes = tensor.entry.bytes();
-  const size_t room = std::max<size_t>((bytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
-  std::unique_ptr<void, void (*)(void*)> data(std::aligned_alloc(kAlignment, room), std::free);
-  if (!data) {
-    fail("insufficient_memory", "allocation_failed",
-         "no memory for tensor " + quoted(tensor.entry.name) + " of " + std::to_string(bytes) + " bytes");
-  }
-  checkpoint.read(tensor, data.get());
-  return mx::from_memory(data.release(), shape, array_type(tensor.entry.dtype), std::free);
-}
 
 std::string largest_type(const Checkpoint& checkpoint, const QuantizationConfig& quantization) {
   std::map<std::string, uint64_t> bytes;
@@ -99,7 +63,7 @@ bool Loader::step() {
   uint64_t read = 0;
   while (next_ < checkpoint_.tensors().size() && read < kStepBytes) {
     const auto& tensor = checkpoint_.tensors()[next_++];
-    tensors_.emplace(tensor.entry.name, read_tensor(checkpoint_, tensor));
+    tensors_.emplace(tensor.entry.name, read_tensor(checkpoint_.files()[tensor.file], tensor.entry));
     read += tensor.entry.bytes();
   }
   done_bytes_ += read;
@@ -108,16 +72,26 @@ bool Loader::step() {
 
 LoadedModel Loader::finish() {
   checkpoint_.verify_unchanged();
-  const ConfigReader config = checkpoint_.config();
-  const Weights weights(std::move(tensors_), read_quantization(config));
-  LoadedModel loaded{factory_(config, weights), info_};
-  weights.finish();
+  ModelSource source{factory_, checkpoint_.config(), read_quantization(checkpoint_.config()), {}};
+  const Weights weights(std::move(tensors_), source.quantization);
+  LoadedModel loaded{factory_(source.config, weights), info_, std::move(source)};
+  weights.finish("the weights");
+  loaded.source.tensors = weights.taken();
   if (const int positions = loaded.model->positions(); positions > 0) {
     loaded.info.context_length = std::min(loaded.info.context_length, positions);
   }
   loaded.info.vocab_size = loaded.model->vocab_size();
   loaded.info.layers = loaded.model->layers();
   return loaded;
+}
+
+std::unique_ptr<Model> ModelSource::adapted(Adapter adapter) const {
+  auto all = tensors;
+  for (auto& [name, tensor] : adapter.tensors) all.insert_or_assign(name, std::move(tensor));
+  const Weights weights(std::move(all), quantization, adapter.parameters);
+  auto model = factory(config, weights);
+  weights.finish("the adapter");
+  return model;
 }
 
 }  // namespace mlxk

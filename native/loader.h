@@ -1,5 +1,4 @@
 // From a model folder to a model on the device, in steps small enough that running generations do not stall.
-// Every byte is read here, through the strict reader, never by MLX: MLX's own loader accepts headers that lie.
 // Thread: engine thread only.
 
 #pragma once
@@ -9,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "adapter.h"
 #include "checkpoint.h"
 #include "model.h"
 #include "mx.h"
@@ -24,9 +24,22 @@ struct ModelInfo {
   std::string weight_type;  // the largest by bytes: float32, bfloat16, 4-bit, …
 };
 
+// What a model was built from. Holds handles of the model's own arrays, so that a variant shares them.
+struct ModelSource {
+  ModelFactory factory;
+  ConfigReader config;
+  QuantizationConfig quantization;
+  std::map<std::string, Array> tensors;  // as the architecture took them
+
+  // The model with an adapter on it. Throws what the architecture refuses, and tensor_unexpected for tensors of
+  // modules that it does not have.
+  std::unique_ptr<Model> adapted(Adapter adapter) const;
+};
+
 struct LoadedModel {
   std::unique_ptr<Model> model;
   ModelInfo info;
+  ModelSource source;
 };
 
 class Loader {

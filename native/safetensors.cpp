@@ -80,6 +80,7 @@ class HeaderReader {
   }
 
   void check_metadata(const Json& metadata) const {
+    if (metadata.is_null()) return;  // as MLX writes it where it is given none
     if (!metadata.is_object()) refuse("header_json", "__metadata__ is not an object");
     for (const auto& [key, value] : metadata.as_object().members()) {
       if (!value.is_string()) {

@@ -26,6 +26,7 @@ double ms_between(Clock::time_point from, Clock::time_point to) {
 
 struct Scheduler::Row {
   Request request;
+  const Model& model;
   SequenceCache cache;
   Sampler sampler;
   uint32_t limit;          // tokens this row may produce
@@ -55,10 +56,17 @@ Scheduler::Scheduler(LoadedModel model, int prefill_step, uint64_t memory_bytes)
 
 Scheduler::~Scheduler() { cancel_all(); }
 
+void Scheduler::add_adapter(uint64_t id, const std::string& folder) {
+  adapted_[id] = model_.source.adapted(read_adapter(folder, [this](uint64_t bytes) { return fits(bytes); }));
+}
+
 void Scheduler::submit(Request request) {
+  const auto adapted = adapted_.find(request.adapter);
+  const Model& model = adapted == adapted_.end() ? *model_.model : *adapted->second;
   const auto room = static_cast<uint32_t>(model_.info.context_length) - static_cast<uint32_t>(request.prompt.size());
   auto row = std::make_shared<Row>(Row{.request = {},
-                                       .cache = model_.model->new_cache(),
+                                       .model = model,
+                                       .cache = model.new_cache(),
                                        .sampler = Sampler(request.sampling),
                                        .limit = std::min(request.max_tokens, room),
                                        .credit = request.credit});
@@ -108,8 +116,7 @@ void Scheduler::step() {
   }
   std::erase_if(rows_, [](const auto& row) { return row->ended; });
 
-  std::vector<std::shared_ptr<Flight>> launched;
-  if (auto decode = launch_decode()) launched.push_back(std::move(decode));
+  std::vector<std::shared_ptr<Flight>> launched = launch_decode();
   if (auto prefill = launch_prefill()) launched.push_back(std::move(prefill));
   for (const auto& flight : std::exchange(in_flight_, std::move(launched))) land(*flight);
 
@@ -137,7 +144,7 @@ Array Scheduler::next_ids(const Rows& rows) const {
 void Scheduler::launch_sample(const Array& hidden, Flight& flight) {
   const int batch = hidden.dim(0), length = hidden.dim(1);
   const Array last = length == 1 ? hidden : mx::slice(hidden, 1, length - 1, length);
-  const Array logits = mx::reshape(model_.model->logits(last), {batch, -1});
+  const Array logits = mx::reshape(flight.rows.front()->model.logits(last), {batch, -1});
   if (flight.scores_only) {
     flight.scores = mx::contiguous(mx::astype(logits, mx::Type::f32));
     mx::async_eval({flight.scores});
@@ -149,10 +156,11 @@ void Scheduler::launch_sample(const Array& hidden, Flight& flight) {
   mx::async_eval({flight.sampled.tokens, flight.sampled.logprobs});
 }
 
-std::shared_ptr<Scheduler::Flight> Scheduler::launch_decode() {
-  auto flight = std::make_shared<Flight>();
+std::vector<std::shared_ptr<Scheduler::Flight>> Scheduler::launch_decode() {
+  std::vector<std::pair<const Model*, Rows>> groups;  // rows that share a model run together
+  size_t count = 0;
   for (const auto& row : rows_) {
-    if (!row->ready() || flight->rows.size() == kMaxRows) continue;
+    if (!row->ready() || count == kMaxRows) continue;
     // A cache grows by moving into larger buffers, so both are held for a moment.
     const bool grows = row->cache.position % KVCache::kStep == 0;
     if (grows && !fits(2 * row->cache.bytes())) {
@@ -160,14 +168,26 @@ std::shared_ptr<Scheduler::Flight> Scheduler::launch_decode() {
       if (row->delivered == row->launched) end(*row, End::length);
       continue;
     }
-    flight->rows.push_back(row);
+    auto group = std::ranges::find(groups, &row->model, &std::pair<const Model*, Rows>::first);
+    if (group == groups.end()) group = groups.insert(groups.end(), {&row->model, {}});
+    group->second.push_back(row);
+    ++count;
   }
-  if (flight->rows.empty()) return nullptr;
+  std::vector<std::shared_ptr<Flight>> flights;
+  for (const auto& [model, rows] : groups) {
+    if (auto flight = launch_decode(*model, rows)) flights.push_back(std::move(flight));
+  }
+  return flights;
+}
+
+std::shared_ptr<Scheduler::Flight> Scheduler::launch_decode(const Model& model, const Rows& rows) {
+  auto flight = std::make_shared<Flight>();
+  flight->rows = rows;
   try {
     std::vector<SequenceCache*> caches;
     for (const auto& row : flight->rows) caches.push_back(&row->cache);
     Batch batch(caches, 1);
-    launch_sample(model_.model->hidden(next_ids(flight->rows), batch), *flight);
+    launch_sample(model.hidden(next_ids(flight->rows), batch), *flight);
   } catch (...) {
     const EngineError error = current_error();
     for (const auto& row : flight->rows) end(*row, End::error, &error);
@@ -206,7 +226,7 @@ std::shared_ptr<Scheduler::Flight> Scheduler::launch_prefill() {
                std::to_string(mx::active_memory()) + " are in use");
     }
     Batch batch({&row->cache}, static_cast<int>(count));
-    const Array hidden = model_.model->hidden(mx::from_ids(chunk, {1, static_cast<int>(count)}), batch);
+    const Array hidden = row->model.hidden(mx::from_ids(chunk, {1, static_cast<int>(count)}), batch);
     row->prefilled += count;
     row->request.listener->prefill(static_cast<int>(row->prefilled), static_cast<int>(prompt.size()));
     if (row->prefilling()) {

@@ -6,8 +6,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <unordered_set>
 #include <vector>
 
@@ -43,6 +45,7 @@ struct Request {
   std::unordered_set<uint32_t> stop_ids;
   uint64_t credit = 0;       // tokens that may be sent before the reader asks for more
   bool scores_only = false;  // the scores after the prompt instead of a generation
+  uint64_t adapter = 0;      // one that was added; 0: the model as it is
   std::shared_ptr<Listener> listener;
   std::chrono::steady_clock::time_point submitted = std::chrono::steady_clock::now();
 };
@@ -53,6 +56,9 @@ class Scheduler {
   Scheduler(LoadedModel model, int prefill_step, uint64_t memory_bytes);
   ~Scheduler();
 
+  // Reads an adapter's folder and keeps the model with it beside the model, whose weights they share. Throws what
+  // read_adapter and ModelSource::adapted throw.
+  void add_adapter(uint64_t id, const std::string& folder);
   void submit(Request request);
   void cancel(uint64_t id);
   void credit(uint64_t id, uint64_t tokens);
@@ -69,7 +75,8 @@ class Scheduler {
   struct Flight;  // a launched forward pass whose tokens were not read yet
   using Rows = std::vector<std::shared_ptr<Row>>;
 
-  std::shared_ptr<Flight> launch_decode();
+  std::vector<std::shared_ptr<Flight>> launch_decode();
+  std::shared_ptr<Flight> launch_decode(const Model& model, const Rows& rows);
   std::shared_ptr<Flight> launch_prefill();
   void launch_sample(const Array& hidden, Flight& flight);
   Array next_ids(const Rows& rows) const;
@@ -79,6 +86,7 @@ class Scheduler {
   Row* find(uint64_t id) const;
 
   LoadedModel model_;
+  std::map<uint64_t, std::unique_ptr<Model>> adapted_;
   int prefill_step_;
   uint64_t memory_bytes_;
   Rows rows_;  // in order of arrival

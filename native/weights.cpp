@@ -19,10 +19,11 @@ bool is_float(mx::Type type) { return type == mx::Type::f32 || type == mx::Type:
 
 }  // namespace
 
-Weights::Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization)
+Weights::Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization, std::optional<LowRank> adapter)
     : store_(std::make_shared<Store>()) {
   store_->tensors.insert(std::make_move_iterator(tensors.begin()), std::make_move_iterator(tensors.end()));
   store_->quantization = std::move(quantization);
+  store_->adapter = adapter;
 }
 
 std::string Weights::full(std::string_view name) const {
@@ -59,6 +60,7 @@ Array Weights::take(std::string_view name, const mx::Shape& shape, mx::Type type
            std::string(" is ") + mx::type_name(node.mapped().dtype()) + ", expected " +
                (is_float(type) ? "a floating-point type" : mx::type_name(type)));
   } else {
+    store_->taken.insert_or_assign(full(name), node.mapped());
     return node.mapped();
   }
   return mx::zeros(shape, type);
@@ -133,11 +135,12 @@ void Weights::discard_suffix(std::string_view suffix) const {
 }
 
 void Weights::discard() const {
-  std::erase_if(store_->tensors,
-                [&](const auto& entry) { return entry.first == prefix_ || entry.first.starts_with(prefix_ + "."); });
+  const auto here = [&](const auto& entry) { return entry.first == prefix_ || entry.first.starts_with(prefix_ + "."); };
+  std::erase_if(store_->tensors, here);
+  std::erase_if(store_->taken, here);
 }
 
-void Weights::finish() const {
+void Weights::finish(const std::string& subject) const {
   std::vector<Problem> problems = store_->problems;
   for (const auto& [name, array] : store_->tensors) problems.push_back({"tensor_unexpected", name});
   if (problems.empty()) return;
@@ -150,10 +153,10 @@ void Weights::finish() const {
     if (++same <= kNamesInMessage) list += (same > 1 ? ", " : "") + p.message;
   }
   if (same > kNamesInMessage) list += " and " + std::to_string(same - kNamesInMessage) + " more";
-  const std::string what = reason == "tensor_missing"      ? "the weights lack "
-                           : reason == "tensor_unexpected" ? "the weights hold tensors this architecture does not use: "
-                                                           : "the weights do not fit config.json: ";
-  throw EngineError("validation_error", reason, what + list);
+  const std::string what = reason == "tensor_missing"      ? " lack "
+                           : reason == "tensor_unexpected" ? " hold tensors this architecture does not use: "
+                                                           : " do not fit config.json: ";
+  throw EngineError("validation_error", reason, subject + what + list);
 }
 
 }  // namespace mlxk

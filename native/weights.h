@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -17,10 +18,17 @@
 
 namespace mlxk {
 
+// How an adapter's low-rank matrices change the ones they belong to: by scale * b a; with `decomposed` (DoRA) each row
+// is then scaled to a learnt length.
+struct LowRank {
+  float scale = 0;
+  bool decomposed = false;
+};
+
 // A scope in the checkpoint's dotted names. Copies are views of the same store.
 class Weights {
  public:
-  Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization);
+  Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization, std::optional<LowRank> adapter = {});
 
   Weights operator[](std::string_view name) const;
   Weights operator[](int index) const;
@@ -59,12 +67,18 @@ class Weights {
   // Drops this scope and all below it.
   void discard() const;
 
+  // Of the adapter whose tensors are among these.
+  const std::optional<LowRank>& adapter() const { return store_->adapter; }
+  // Everything taken so far, by full name.
+  const std::map<std::string, Array>& taken() const { return store_->taken; }
+
   // Notes a problem with the tensor `name` of this scope, for `finish`.
   void refuse(std::string_view name, const std::string& reason, const std::string& message) const;
 
   // Throws validation_error with reason tensor_missing, tensor_shape, tensor_type or tensor_unexpected; the message
   // lists the first ten names.
-  void finish() const;
+  // `subject` is what the message complains of.
+  void finish(const std::string& subject) const;
 
  private:
   struct Problem {
@@ -72,8 +86,10 @@ class Weights {
   };
   struct Store {
     std::map<std::string, Array, std::less<>> tensors;
+    std::map<std::string, Array> taken;
     std::vector<Problem> problems;
     QuantizationConfig quantization;
+    std::optional<LowRank> adapter;
   };
 
   Weights(std::shared_ptr<Store> store, std::string prefix) : store_(std::move(store)), prefix_(std::move(prefix)) {}

@@ -163,6 +163,7 @@ TEST("refuses an entry without exactly its three fields") {
 
 TEST("wants string to string in the metadata") {
   CHECK(header(R"({"__metadata__":{"a":"b","c":""}})").empty());
+  CHECK(header(R"({"__metadata__":null})").empty());
   CHECK_REFUSED(header(R"({"__metadata__":{"a":1}})"), "header_json", "\"a\" is not a string but 1");
   CHECK_REFUSED(header(R"({"__metadata__":[]})"), "header_json", "__metadata__ is not an object");
   CHECK_REFUSED(header(R"({"__metadata__":{"a":{"b":"c"}}})"), "header_json", "an object");

@@ -45,6 +45,8 @@ export interface GoldenCase {
   name: string;
   folder: string;
   golden: Golden;
+  /** Folder of the adapter that the reference ran with. */
+  adapter: string | undefined;
 }
 
 const repository = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -73,6 +75,7 @@ export function goldenCases(folder: string): GoldenCase[] {
       name: path.basename(caseFolder),
       folder: caseFolder,
       golden: JSON.parse(readFileSync(path.join(caseFolder, 'golden.json'), 'utf8')) as Golden,
+      adapter: [path.join(caseFolder, 'adapters')].find((name) => existsSync(name)),
     }));
   if (cases.length === 0) throw new Error(`${folder} holds no golden cases`);
   return cases.sort((a, b) => a.name.localeCompare(b.name));

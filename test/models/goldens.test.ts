@@ -109,15 +109,15 @@ function logprobOf(token: number, scores: Float32Array): number {
   return scores[token]! - best - Math.log(mass);
 }
 
-function describeSupported({ folder, golden }: GoldenCase): void {
+function describeSupported({ folder, golden, adapter }: GoldenCase): void {
   const tolerance = toleranceOf(golden);
   const longest = golden.runs.reduce((a, b) => (a.prompt.length > b.prompt.length ? a : b));
   let model: Model;
   let stepping: Model;
 
   beforeAll(async () => {
-    model = await load(folder);
-    stepping = await load(folder, { prefillStepSize: ODD_STEP });
+    model = await load(folder, { adapter });
+    stepping = await load(folder, { adapter, prefillStepSize: ODD_STEP });
   });
   afterAll(async () => {
     await model.dispose();

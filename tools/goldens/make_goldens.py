@@ -4,7 +4,7 @@
 usage: make_goldens.py [--goldens DIR] [--missing] [CASE ...]
 
 A case is a folder DIR/CASE whose case.json says what the model is: `config`, and where they are wanted `weights` (a type),
-`quantize`, `modules`, `shards`, `inv_freq`, `samples`. The script adds config.json, the safetensors and golden.json. Every parameter is drawn
+`quantize`, `modules`, `shards`, `inv_freq`, `samples`, `adapter` (an adapter_config.json). The script adds config.json, the safetensors and golden.json. Every parameter is drawn
 from a generator seeded by the case's name, so a case is the same wherever and in whatever company it is made.
 Reference numbers are float32 on MLX's CPU back end, through the key-value cache, from the files as written; for
 16-bit weights they are the float32 answer of the rounded weights.
@@ -13,6 +13,7 @@ Reference numbers are float32 on MLX's CPU back end, through the key-value cache
 import argparse
 import json
 import math
+import shutil
 import zlib
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import ChunkedKVCache, make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
+from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from mlx_lm.utils import _get_classes, load_model
 
 HERE = Path(__file__).resolve().parent
@@ -88,6 +90,24 @@ def save(folder, tensors, shards):
     total_size = sum(value.nbytes for value in tensors.values())
     index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def save_adapter(model, config, rng, folder):
+    """An adapter of random matrices, as mlx-lm's training saves it."""
+    use_dora = config["fine_tune_type"] == "dora"
+    model.freeze()
+    linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"], use_dora)
+    tensors = {}
+    for name, value in sorted(tree_flatten(model.trainable_parameters())):
+        if name.rsplit(".", 1)[-1] in ("lora_a", "lora_b"):
+            tensors[name] = mx.array((rng.standard_normal(value.shape) / 4).astype(np.float32))
+        elif name.endswith(".m"):
+            tensors[name] = value * mx.array(
+                (1 + rng.standard_normal(value.shape) / 4).astype(np.float32)
+            )
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    mx.save_safetensors(str(folder / "adapters.safetensors"), tensors)
 
 
 def six_digits(values):
@@ -159,13 +179,19 @@ def make_case(name, folder):
             tensors[f"model.layers.{layer}.self_attn.rotary_emb.inv_freq"] = mx.array(inv_freq)
 
     for file in folder.iterdir():
-        if file.name != "case.json":
+        if file.is_dir():
+            shutil.rmtree(file)
+        elif file.name != "case.json":
             file.unlink()
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     save(folder, tensors, spec.get("shards", 1))
 
     # What a user would load from disk is what is measured, not the model in memory.
     model, _ = load_model(folder, lazy=False)
+    if "adapter" in spec:
+        save_adapter(model, spec["adapter"], rng, folder / "adapters")
+        model, _ = load_model(folder, lazy=False)
+        load_adapters(model, str(folder / "adapters"))
     model.set_dtype(mx.float32)
     vocab_size = config.get("text_config", config)["vocab_size"]
     prompts = {n: rng.integers(3, vocab_size, n).tolist() for n in PROMPT_LENGTHS}
@@ -184,7 +210,7 @@ def make_case(name, folder):
     if dtype != mx.float32:
         golden["own_error"] = own_error(folder, runs)
     (folder / "golden.json").write_text(json.dumps(golden) + "\n")
-    size = sum(file.stat().st_size for file in folder.iterdir())
+    size = sum(file.stat().st_size for file in folder.rglob("*"))
     assert size <= MAX_CASE_BYTES, f"{name} has {size} bytes"
     answer, margins = (
         golden["runs"][-1]["greedy"],

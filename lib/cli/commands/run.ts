@@ -30,6 +30,7 @@ interface RunFlags {
   readonly minP?: number;
   readonly seed?: bigint;
   readonly stop?: string[];
+  readonly adapter?: string;
   readonly stream: boolean;
   readonly verbose?: boolean;
 }
@@ -66,6 +67,7 @@ export function register(program: Command, context: CliContext): void {
     .option('--min-p <p>', 'drop tokens below this part of the best one', numberFor('minP'))
     .option('--seed <n>', 'make sampling repeatable', seed)
     .option('--stop <text>', 'end the answer before this text; may be repeated', collect)
+    .option('--adapter <folder>', 'LoRA or DoRA adapter to answer with')
     .option('--no-stream', 'print the answer when it is whole')
     .option('--verbose', 'report tokens, speed and memory on stderr')
     .addHelpText('after', EXAMPLES)
@@ -192,8 +194,8 @@ async function loadInterruptibly(
 }
 
 function generateOptions(flags: RunFlags): GenerateOptions {
-  const { maxTokens, temperature, topP, topK, minP, seed: seedValue, stop } = flags;
-  return { maxTokens, temperature, topP, topK, minP, seed: seedValue, stop };
+  const { maxTokens, temperature, topP, topK, minP, seed: seedValue, stop, adapter } = flags;
+  return { maxTokens, temperature, topP, topK, minP, seed: seedValue, stop, adapter };
 }
 
 function contractData(request: AnswerRequest, result: GenerateResult): Record<string, unknown> {
