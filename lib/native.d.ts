@@ -204,6 +204,8 @@ export interface NativeConversionJob {
   /** With an affine `from`. */
   biases?: NativeByteSource;
   from?: NativeQuantization;
+  /** Added to every number, before the cast. */
+  add?: number;
   cast?: 'F16' | 'BF16' | 'F32';
   to?: NativeQuantization;
   /** Undoes llama.cpp's order of the rows of a rotated projection with this many heads. */

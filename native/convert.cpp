@@ -37,6 +37,9 @@ mx::Type array_type(Dtype dtype) {
   invalid("plan_invalid", std::string("no arithmetic with tensors of type ") + dtype_name(dtype));
 }
 
+// The type of numbers that are not cast.
+mx::Type kept_type(const ByteSource& source) { return source.block ? mx::Type::f32 : array_type(source.dtype); }
+
 Dtype dtype_of(mx::Type type) {
   switch (type) {
     case mx::Type::f16: return Dtype::F16;
@@ -55,7 +58,7 @@ uint64_t interleaved_row(uint64_t row, uint64_t head_rows) {
 }
 
 bool is_copy(const ConversionJob& job) {
-  return !job.from && !job.to && !job.weight.block && job.interleaved_heads == 0 &&
+  return !job.from && !job.to && !job.weight.block && job.interleaved_heads == 0 && job.add == 0 &&
          (!job.cast || dtype_of(*job.cast) == job.weight.dtype);
 }
 
@@ -205,7 +208,9 @@ void Conversion::convert(const ConversionJob& job, uint64_t first, uint64_t coun
     matrix = mx::dequantize(weight, typed, biases, q, affine ? typed.dtype() : mx::Type::bf16);
   } else {
     const uint64_t head = job.interleaved_heads > 0 ? job.rows / job.interleaved_heads : 0;
-    matrix = cast(read(job.weight, first, {rows, columns}, head));
+    matrix = read(job.weight, first, {rows, columns}, head);
+    if (job.add != 0) matrix = mx::astype(matrix, mx::Type::f32) + job.add;
+    matrix = job.cast ? cast(matrix) : mx::astype(matrix, kept_type(job.weight));
   }
   if (!job.to) {
     write(job.weight_to, first, matrix);

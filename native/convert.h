@@ -35,12 +35,14 @@ struct TensorPlace {
   size_t shard, tensor;
 };
 
-// One matrix of the source and what it becomes. The order of the changes is: dequantize, cast, quantize.
+// One matrix of the source and what it becomes. The order of the changes is: dequantize, add, cast,
+// quantize.
 struct ConversionJob {
   uint64_t rows = 0, columns = 0;  // of the matrix as numbers, whatever its packing
   ByteSource weight;
   std::optional<ByteSource> scales, biases;  // of a source that MLX quantized
   std::optional<mx::QuantizedShape> from;
+  float add = 0;                 // to every number of a plain source, before the cast
   std::optional<mx::Type> cast;  // a quantized source's scales and biases are cast, as mlx-lm does
   std::optional<mx::QuantizedShape> to;
   uint64_t interleaved_heads = 0;  // undoes llama.cpp's row order of rotated projections with this many heads

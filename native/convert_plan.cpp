@@ -100,6 +100,10 @@ ConversionJob read_job(const Json& value) {
   if (const Json* scales = optional(value, "scales")) job.scales = read_source(*scales);
   if (const Json* biases = optional(value, "biases")) job.biases = read_source(*biases);
   if (const Json* from = optional(value, "from")) job.from = read_quantized(*from);
+  if (const Json* add = optional(value, "add")) {
+    if (!add->is_number()) refuse("add is not a number");
+    job.add = static_cast<float>(add->as_double());
+  }
   if (const Json* cast = optional(value, "cast")) job.cast = read_cast(*cast);
   if (const Json* to = optional(value, "to")) job.to = read_quantized(*to);
   if (const Json* heads = optional(value, "interleavedHeads")) {

@@ -29,7 +29,7 @@ function users(header: RegExp): string[] {
   ].sort();
 }
 
-const BRIDGE = /^(addon\w*|channel|environment|js_error)\.(cpp|h)$/;
+const BRIDGE = /^(addon\w*|channel|environment|js_error|mailbox)\.(cpp|h)$/;
 
 describe('native sources', () => {
   it('name mlx-c in the wrapper alone', () => {

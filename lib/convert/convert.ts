@@ -10,6 +10,7 @@ import { addon } from '../binding.js';
 import { health } from '../cache/health.js';
 import { type CacheEnvironment } from '../cache/layout.js';
 import { fromNative, MlxkError } from '../errors.js';
+import { ggufFileOf, readGgufSource } from '../gguf/source.js';
 import { pinContentHash } from '../workspace/content-hash.js';
 import { copyFiles, type FileToCopy, filesToCopy } from '../workspace/copy-files.js';
 import { INDEX_NAME, rebuiltIndex } from '../workspace/repair-index.js';
@@ -55,7 +56,8 @@ const WEIGHTS =
 /**
  * Makes a new workspace from a model folder.
  *
- * @param source a folder with config.json and weights, or the name of a workspace in the workspace home
+ * @param source a folder with config.json and weights, a GGUF file or a folder with one, or the name of a workspace in
+ * the workspace home
  * @param target a folder that does not exist yet; `repairIndex` also takes an empty one
  * @throws TypeError or RangeError for a wrong option; MlxkError `validation_error` for a source or target that will
  * not do, `not_implemented` and `unsupported_multimodal` for models that are not converted, `internal_error` when the
@@ -133,7 +135,8 @@ async function convertWeights(
   target: string,
   settings: ConvertSettings,
 ): Promise<Made> {
-  const source = await readCheckpoint(folder);
+  const gguf = await ggufFileOf(folder);
+  const source = gguf === undefined ? await readCheckpoint(folder) : await readGgufSource(gguf);
   const modelClass = convertibleClass(source.config, `convert --${settings.mode}`);
   const quantized = new SourceQuantization(source.config);
   if (settings.mode === 'dequantize' && !quantized.present) {
@@ -146,7 +149,7 @@ async function convertWeights(
   const cast = settings.dtype ?? statedDtype(source.config);
   const { quantize } = settings;
   const changes = { cast, quantize, dequantize: settings.mode === 'dequantize' };
-  const files = (await filesToCopy(folder)).filter(({ name }) => isCompanion(name));
+  const files = await companionsOf(folder);
   const layoutFor = (out: string): ConversionLayout =>
     layOut(parameters, source.files, { modelClass, changes, source: quantized, folder: out });
 
@@ -159,6 +162,9 @@ async function convertWeights(
     const quantization = settings.mode === 'dequantize' ? null : layout.quantization;
     await writeText(out, 'config.json', pythonJson(newConfig(source.config, quantization)));
     await writeText(out, INDEX_NAME, pythonJson(layout.index));
+    for (const [name, text] of Object.entries(source.extraFiles ?? {})) {
+      await writeText(out, name, text);
+    }
     await writeText(out, 'README.md', await cardOf(folder));
     contentHash = await manage(folder, out, settings);
   });
@@ -224,8 +230,13 @@ function statedDtype(config: Config): FloatType | undefined {
   return Object.entries(DTYPES).find(([name]) => name === stated)?.[1];
 }
 
-function isCompanion(name: string): boolean {
-  return name !== 'config.json' && name !== 'README.md' && !WEIGHTS.test(name);
+/** What is copied as it is; a file alone has none. */
+async function companionsOf(source: string): Promise<FileToCopy[]> {
+  if ((await stat(source)).isFile()) return [];
+  const files = await filesToCopy(source);
+  return files.filter(
+    ({ name }) => name !== 'config.json' && name !== 'README.md' && !WEIGHTS.test(name),
+  );
 }
 
 async function cardOf(source: string): Promise<string> {

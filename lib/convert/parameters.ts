@@ -14,6 +14,7 @@ export interface Parameter {
   readonly shape: readonly number[];
   readonly parts: readonly SourceTensor[];
   readonly interleavedHeads?: number;
+  readonly add?: number;
 }
 
 /** Architectures whose output shares the embedding's weights unless config.json says otherwise (as in mlx-lm). */
@@ -71,13 +72,14 @@ export function parametersOf(
 }
 
 function single(tensor: SourceTensor): Parameter {
-  const { name, encoding, shape, interleavedHeads } = tensor;
+  const { name, encoding, shape, interleavedHeads, add } = tensor;
   return {
     name,
     encoding,
     shape,
     parts: [tensor],
     ...(interleavedHeads !== undefined && { interleavedHeads }),
+    ...(add !== undefined && { add }),
   };
 }
 

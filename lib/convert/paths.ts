@@ -33,7 +33,7 @@ export async function convertPaths(
   if (stats === undefined) {
     throw refusal('source_missing', `Source path does not exist: ${source}`, { source: from });
   }
-  if (!stats.isDirectory()) {
+  if (!stats.isDirectory() && (mayBeEmpty || !from.endsWith('.gguf'))) {
     throw refusal('source_no_folder', `Source must be a directory: ${source}`, { source: from });
   }
   const cache = await realTarget(hubCacheFolder(env));

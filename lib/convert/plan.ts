@@ -145,8 +145,11 @@ function draft(
   const isFloat = FLOATS.has(type);
   const to = isWeight && isFloat ? quantizer?.choose(module, parameter.shape) : undefined;
   const job = {
-    ...size(parameter.shape),
+    ...(parameter.interleavedHeads !== undefined && parameter.shape.length === 1
+      ? { rows: count(parameter.shape), columns: 1 }
+      : size(parameter.shape)),
     weight: bytesOf(parameter),
+    ...(parameter.add !== undefined && { add: parameter.add }),
     ...(isFloat && type !== parameter.encoding && { cast: type as FloatType }),
     ...(parameter.interleavedHeads !== undefined && {
       interleavedHeads: parameter.interleavedHeads,

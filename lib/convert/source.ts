@@ -26,6 +26,8 @@ export interface SourceTensor {
   readonly bytes: number;
   /** Heads of a rotated projection whose rows lie in llama.cpp's order. */
   readonly interleavedHeads?: number;
+  /** Added to every number. */
+  readonly add?: number;
 }
 
 /** JSON object whose numbers are `LosslessNumber`s. */
@@ -35,6 +37,8 @@ export interface Source {
   readonly files: readonly string[];
   readonly tensors: readonly SourceTensor[];
   readonly config: Config;
+  /** Files that the converted model needs besides those that lie beside the source. */
+  readonly extraFiles?: Readonly<Record<string, string>> | undefined;
 }
 
 /** Safetensors of one or many files, as mlx-lm and transformers write them. */

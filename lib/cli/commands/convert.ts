@@ -28,6 +28,7 @@ Examples:
   mlxk convert ./model ./model-mixed --quantize 4 --mixed mixed_4_6
   mlxk convert ./model-4bit ./model-plain --dequantize
   mlxk convert ./model ./model-f16 --dtype float16
+  mlxk convert ./model.gguf ./model-8bit --quantize 8
   mlxk convert ./broken ./mended --repair-index
 
 The target must not exist. Names without a slash are workspaces below MLXK_WORKSPACE_HOME where that is set.
@@ -38,7 +39,7 @@ export function register(program: Command, context: CliContext): void {
     .command('convert')
     .summary('quantize, dequantize or mend a model folder')
     .description('Makes a new workspace from a model folder; the source is only read.')
-    .argument('<source>', 'folder with config.json and weights')
+    .argument('<source>', 'folder with config.json and weights, or a GGUF file')
     .argument('<target>', 'folder to make')
     .option('--repair-index', 'rebuild the index of the weight files, change nothing else')
     .option('--quantize <bits>', 'quantize to 2, 3, 4, 6 or 8 bits')
