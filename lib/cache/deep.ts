@@ -73,11 +73,11 @@ async function contentHash(
   onRead: (bytes: number) => void,
 ): Promise<string> {
   const hash = hashFor(path.basename(blob), size);
-  const stream = createReadStream(blob, { highWaterMark: 2 ** 20, ...(signal && { signal }) });
-  for await (const chunk of stream) {
+  for await (const chunk of createReadStream(blob, { highWaterMark: 2 ** 20 })) {
     const bytes = chunk as Buffer;
     hash.update(bytes);
     onRead(bytes.length);
+    signal?.throwIfAborted();
   }
   return hash.digest('hex');
 }
