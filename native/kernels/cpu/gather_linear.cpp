@@ -77,7 +77,7 @@ class GatherLinear final : public CpuPrimitive {
                     together.data() + static_cast<int64_t>(i - first) * row_bytes, static_cast<size_t>(row_bytes));
       }
     }
-    multiply_each(singles, [&](size_t i, float* to) { read(single_rows[i], to); });
+    multiply_each(singles, [&](size_t i, float* to) { read(single_rows[i], to); }, y.type != Type::f32);
   }
 
   static constexpr size_t kTogether = 4;  // fewer rows than this are read one by one, on all threads at once

@@ -44,21 +44,47 @@ Scratch& row_memory() {
   return memory;
 }
 
-void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Results& y) {
-  const Routines& r = routines();
-  const int64_t size = r.few_size(w);
-  float* prepared = prepared_memory().floats(size * static_cast<int64_t>(count));
-  for (size_t row = 0; row < count; ++row) {
-    float* x = row_memory().floats(w.inputs);
-    read(row, x);
-    r.prepare_few(w, x, prepared + static_cast<int64_t>(row) * size);
+// Rows as `few` wants them: rounded where that is allowed and all rows have it in them.
+class FewRows {
+ public:
+  FewRows(const Matrix& w, size_t count, const ReadRow& read, bool rounded) : size_(routines().few_size(w)) {
+    prepared_ = prepared_memory().floats(size_ * static_cast<int64_t>(count));
+    rounded_ = rounded && routines().can_round(w) && prepare(w, count, read, true);
+    if (!rounded_) prepare(w, count, read, false);
   }
+  const float* row(size_t at) const { return prepared_ + static_cast<int64_t>(at) * size_; }
+  bool rounded() const { return rounded_; }
+
+ private:
+  bool prepare(const Matrix& w, size_t count, const ReadRow& read, bool rounded) {
+    bool all = true;
+    float* x = row_memory().floats(w.inputs);
+    for (size_t at = 0; at < count && all; ++at) {
+      read(at, x);
+      float* to = prepared_ + static_cast<int64_t>(at) * size_;
+      if (rounded) {
+        all = routines().prepare_rounded(w, x, to);
+      } else {
+        routines().prepare_few(w, x, to);
+      }
+    }
+    return all;
+  }
+
+  int64_t size_;
+  float* prepared_;
+  bool rounded_ = false;
+};
+
+void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded) {
+  const Routines& r = routines();
+  const FewRows x(w, count, read, rounded);
   for_ranges(static_cast<size_t>(w.outputs), output_grain(w), [&](size_t first, size_t last) {
     float* scratch = piece_memory().floats(r.few_scratch(w));
     for (size_t row = 0; row < count;) {
       const size_t rows = count - row >= 4 ? 4 : count - row >= 2 ? 2 : 1;
-      r.few(w, prepared + static_cast<int64_t>(row) * size, static_cast<int>(rows), static_cast<int>(first),
-            static_cast<int>(last), from_row(y, row), scratch);
+      r.few(w, x.row(row), x.rounded(), static_cast<int>(rows), static_cast<int>(first), static_cast<int>(last),
+            from_row(y, row), scratch);
       row += rows;
     }
   });
@@ -118,25 +144,19 @@ void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results&
   if (rounded && count >= kIntegerTileRows && routines().fits_integers(w) && multiply_integers(w, count, read, y)) {
     return;
   }
-  count >= kTileRows ? multiply_tiles(w, count, read, y) : multiply_few(w, count, read, y);
+  count >= kTileRows ? multiply_tiles(w, count, read, y) : multiply_few(w, count, read, y, rounded);
 }
 
-void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read) {
+void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read, bool rounded) {
   if (products.empty()) return;
   const Routines& r = routines();
   const Matrix& like = products.front().w;
-  const int64_t size = r.few_size(like);
-  float* prepared = prepared_memory().floats(size * static_cast<int64_t>(products.size()));
-  for (size_t i = 0; i < products.size(); ++i) {
-    float* x = row_memory().floats(like.inputs);
-    read(i, x);
-    r.prepare_few(like, x, prepared + static_cast<int64_t>(i) * size);
-  }
+  const FewRows x(like, products.size(), read, rounded);
   const size_t grain = output_grain(like), outputs = static_cast<size_t>(like.outputs);
   const size_t ranges = (outputs + grain - 1) / grain;
   for_pieces(ranges * products.size(), [&](size_t piece) {
     const size_t i = piece / ranges, first = piece % ranges * grain;
-    r.few(products[i].w, prepared + static_cast<int64_t>(i) * size, 1, static_cast<int>(first),
+    r.few(products[i].w, x.row(i), x.rounded(), 1, static_cast<int>(first),
           static_cast<int>(std::min(outputs, first + grain)), products[i].y,
           piece_memory().floats(r.few_scratch(like)));
   });

@@ -11,7 +11,7 @@ namespace mlxk::kernels {
 // Reads row `row` of x in float32.
 using ReadRow = std::function<void(size_t row, float* to)>;
 
-// y [count, O] = x times the transpose of w. `rounded` allows products of 8-bit integers.
+// y [count, O] = x times the transpose of w. `rounded` allows products of integers: x was of 16 bits.
 void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded);
 
 // Many single rows, each with its own matrix: y[i] = x[i] times the transpose of w[i].
@@ -19,7 +19,7 @@ struct SingleProduct {
   Matrix w;
   Results y;  // of one row
 };
-void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read);
+void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read, bool rounded);
 
 // What is known of a matrix before its data is: how arrays hold it. With experts the first axis tells them apart.
 class MatrixLayout {

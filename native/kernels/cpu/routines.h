@@ -110,11 +110,15 @@ struct Routines {
 
   // --- y = x times the transpose of w --------------------------------------------------------------------------------
   // Few rows: `prepare_few` brings one row of x into the order in which codes are unpacked, `few` multiplies `rows`
-  // (1, 2 or 4) of them, `prepared` apart, with outputs [first, last).
+  // (1, 2 or 4) of them, `few_size` apart, with outputs [first, last). `prepare_rounded` rounds the row to integers of
+  // 16 bits besides, where `can_round` allows it for the format; false: the row is not finite, or denormal.
   int64_t (*few_size)(const Matrix& w);     // floats that one prepared row takes
   int64_t (*few_scratch)(const Matrix& w);  // floats that `few` needs
   void (*prepare_few)(const Matrix& w, const float* x, float* prepared);
-  void (*few)(const Matrix& w, const float* prepared, int rows, int first, int last, Results y, float* scratch);
+  bool (*can_round)(const Matrix& w);
+  bool (*prepare_rounded)(const Matrix& w, const float* x, float* prepared);
+  void (*few)(const Matrix& w, const float* prepared, bool rounded, int rows, int first, int last, Results y,
+              float* scratch);
   // Many rows of float32, `x_stride` apart.
   int tile_outputs;  // that ranges should be multiples of
   int64_t (*tiles_scratch)(const Matrix& w, int rows);

@@ -9,7 +9,10 @@ namespace mlxk::kernels::MLXK_ISA {
 int64_t few_size(const Matrix& w);
 int64_t few_scratch(const Matrix& w);
 void prepare_few(const Matrix& w, const float* x, float* prepared);
-void few(const Matrix& w, const float* prepared, int rows, int first, int last, Results y, float* scratch);
+bool can_round(const Matrix& w);
+bool prepare_rounded(const Matrix& w, const float* x, float* prepared);
+void few(const Matrix& w, const float* prepared, bool rounded, int rows, int first, int last, Results y,
+         float* scratch);
 
 // Outputs that are multiplied at a time, in lanes.
 constexpr int kPanel = 2 * kLanes;

@@ -1,6 +1,9 @@
 // A matrix times few rows, as in decoding: bound by reading the matrix, so each code is read once and unpacked in
 // registers. A lane takes a 32-bit word of codes and shifts one after the other to its low end; x is brought into that
 // order beforehand. Codes of 3, 5 and 6 bits do not divide words and are unpacked in their own order.
+//
+// Where x was of 16 bits its rows are rounded to integers of 16 bits, with a scale for each group: two products are
+// then one operation, and what is lost, 2^-16 of the largest of a group, is far below what x itself resolves.
 
 #include "kernels/cpu/isa/products.h"
 
@@ -20,12 +23,13 @@ struct Plan {
         prepared(x),
         x_stride(few_size(matrix)),
         x_sums(prepared + padded_inputs(matrix)),
+        x_scales(x_sums + padded_groups(matrix)),
         groups(padded_groups(matrix)) {}
   const Matrix& w;
   const float* prepared;
-  int64_t x_stride;  // from one prepared row to the next
-  const float* x_sums;
-  int64_t groups;  // padded
+  int64_t x_stride;                // from one prepared row to the next
+  const float *x_sums, *x_scales;  // by groups; scales of rounded rows alone
+  int64_t groups;                  // padded
 };
 
 // The matrix is asked for so many bytes before it is used: rows are short for the processor to notice where they lead.
@@ -133,6 +137,94 @@ void words(const Plan& p, int output, const float* scales, const float* biases, 
   }
 }
 
+// Two codes of a word, `shift` bits up in each of its halves, as 16-bit numbers.
+template <int kBits, bool kE2M1>
+inline U pair_of(U word, int shift) {
+  constexpr uint32_t kMask = 0x00010001u * ((1u << kBits) - 1);
+  const U codes = word >> shift & kMask;
+#if defined(__AVX512BW__) || defined(__AVX2__)
+  if constexpr (kE2M1) {  // twice the number, plus 12; the upper bytes become zero
+    const __m128i doubled = _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+    const U places = codes | 0x80008000u;
+#if defined(__AVX512BW__)
+    return reinterpret_cast<U>(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(doubled), reinterpret_cast<__m512i>(places)));
+#else
+    return reinterpret_cast<U>(
+        _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(doubled), reinterpret_cast<__m256i>(places)));
+#endif
+  }
+#endif
+  return codes;
+}
+
+// `words` for rounded rows.
+template <int kBits, bool kE2M1, int kRows, int kOutputs>
+void rounded_words(const Plan& p, int output, const float* scales, const float* biases, F (&sums)[kOutputs][kRows]) {
+  const Matrix& w = p.w;
+  const int64_t x_stride = p.x_stride, groups = p.groups, row_bytes = w.row_bytes;
+  constexpr int kPerWord = 32 / kBits, kBlock = kPerWord * kLanes, kPairs = kPerWord / 2;
+  const int run = w.group / kPerWord;  // lanes of one group
+  const int count = w.inputs / kPerWord;
+  const uint8_t* rows = w.data + output * row_bytes;
+  F totals[kOutputs][kRows] = {};
+  int64_t group = 0;
+  for (int word = 0, in_group = 0; word < count; word += kLanes) {
+    U codes[kOutputs];
+    if (word + kLanes <= count) {
+#pragma GCC unroll 4
+      for (int o = 0; o < kOutputs; ++o) {
+        const uint8_t* from = rows + o * row_bytes + 4 * word;
+        codes[o] = read_vector<U>(from);
+        __builtin_prefetch(from + kAhead);
+      }
+    } else {
+#pragma GCC unroll 4
+      for (int o = 0; o < kOutputs; ++o) {
+        uint32_t rest[kLanes] = {};
+        __builtin_memcpy(rest, rows + o * row_bytes + 4 * word, static_cast<size_t>(4 * (count - word)));
+        codes[o] = read_vector<U>(rest);
+      }
+    }
+    I part[kOutputs][kRows] = {};
+    const float* x = p.prepared + static_cast<int64_t>(word) * kPairs;
+#pragma GCC unroll 8
+    for (int j = 0; j < kPairs; ++j) {
+      U values[kRows];
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) values[r] = read_vector<U>(x + r * x_stride + j * kLanes);
+#pragma GCC unroll 4
+      for (int o = 0; o < kOutputs; ++o) {
+        const U pair = pair_of<kBits, kE2M1>(codes[o], kBits * j);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) part[o][r] = add_products(part[o][r], pair, values[r]);
+      }
+    }
+    F x_scale[kRows];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) x_scale[r] = repeat_each(p.x_scales + r * x_stride + group, run);
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; ++o) {
+      const F scale = repeat_each(scales + o * groups + group, run);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        totals[o][r] += __builtin_convertvector(part[o][r], F) * (scale * x_scale[r]);
+      }
+    }
+    if (w.group <= kBlock) {
+      group += kBlock / w.group;
+    } else if ((in_group += kBlock) == w.group) {
+      in_group = 0;
+      ++group;
+    }
+  }
+  add_biases(p, biases, totals);
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; ++o) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) sums[o][r] = totals[o][r];
+  }
+}
+
 // Rows of codes of 3, 5 and 6 bits.
 template <int kBits, int kRows, int kOutputs>
 void in_order(const Plan& p, int output, const float* scales, const float* biases, F (&sums)[kOutputs][kRows]) {
@@ -198,6 +290,29 @@ void dense(const Plan& p, int output, F (&sums)[kOutputs][kRows]) {
 }
 
 template <int kRows, int kOutputs>
+void multiply_rounded(const Plan& p, int output, float* scratch, F (&sums)[kOutputs][kRows]) {
+  const Matrix& w = p.w;
+  const int64_t groups = p.groups;
+  float *scales = scratch, *biases = scratch + kOutputs * groups;
+  for (int o = 0; o < kOutputs; ++o) {
+    widen_scales(w, w.scales, output + o, scales + o * groups);
+    if (w.format == Format::affine) widen_scales(w, w.biases, output + o, biases + o * groups);
+  }
+  if (w.format != Format::affine) {
+    for (int64_t i = 0; i < kOutputs * groups; ++i) {  // see pair_of
+      scales[i] *= 0.5f;
+      biases[i] = -12.0f * scales[i];
+    }
+    return rounded_words<4, true>(p, output, scales, biases, sums);
+  }
+  switch (w.bits) {
+    case 2: return rounded_words<2, false>(p, output, scales, biases, sums);
+    case 4: return rounded_words<4, false>(p, output, scales, biases, sums);
+    default: return rounded_words<8, false>(p, output, scales, biases, sums);
+  }
+}
+
+template <int kRows, int kOutputs>
 void multiply(const Plan& p, int output, float* scratch, F (&sums)[kOutputs][kRows]) {
   const Matrix& w = p.w;
   if (w.format == Format::dense) {
@@ -221,10 +336,14 @@ void multiply(const Plan& p, int output, float* scratch, F (&sums)[kOutputs][kRo
   }
 }
 
-template <int kRows, int kOutputs>
+template <bool kRounded, int kRows, int kOutputs>
 void some_outputs(const Plan& p, int output, float* scratch, Writer& writer) {
   F sums[kOutputs][kRows];
-  multiply(p, output, scratch, sums);
+  if constexpr (kRounded) {
+    multiply_rounded(p, output, scratch, sums);
+  } else {
+    multiply(p, output, scratch, sums);
+  }
   for (int o = 0; o < kOutputs; ++o) {
     float totals[kRows];
     for (int r = 0; r < kRows; ++r) totals[r] = sum(sums[o][r]);
@@ -232,19 +351,37 @@ void some_outputs(const Plan& p, int output, float* scratch, Writer& writer) {
   }
 }
 
-template <int kRows, int kOutputs>
+template <bool kRounded, int kRows, int kOutputs>
 void few_rows(const Matrix& w, const float* prepared, int first, int last, const Results& y, float* scratch) {
   Writer writer(y, kRows);
   const Plan plan(w, prepared);
   int o = first;
-  for (; o + kOutputs <= last; o += kOutputs) some_outputs<kRows, kOutputs>(plan, o, scratch, writer);
-  for (; o < last; ++o) some_outputs<kRows, 1>(plan, o, scratch, writer);
+  for (; o + kOutputs <= last; o += kOutputs) some_outputs<kRounded, kRows, kOutputs>(plan, o, scratch, writer);
+  for (; o < last; ++o) some_outputs<kRounded, kRows, 1>(plan, o, scratch, writer);
+}
+
+template <bool kRounded>
+void few_of(const Matrix& w, const float* prepared, int rows, int first, int last, const Results& y, float* scratch) {
+  switch (rows) {
+    case 1: return few_rows<kRounded, 1, 4>(w, prepared, first, last, y, scratch);
+    case 2: return few_rows<kRounded, 2, 4>(w, prepared, first, last, y, scratch);
+    default: return few_rows<kRounded, 4, 2>(w, prepared, first, last, y, scratch);
+  }
 }
 
 }  // namespace
 
-int64_t few_size(const Matrix& w) { return padded_inputs(w) + padded_groups(w); }
+int64_t few_size(const Matrix& w) { return padded_inputs(w) + 2 * padded_groups(w); }
 int64_t few_scratch(const Matrix& w) { return 8 * padded_groups(w); }
+
+bool can_round(const Matrix& w) {
+  if (w.format == Format::affine) return 32 % w.bits == 0;
+#if defined(__AVX2__)
+  return w.format == Format::mxfp4 || w.format == Format::nvfp4;
+#else
+  return false;
+#endif
+}
 
 void prepare_few(const Matrix& w, const float* x, float* prepared) {
   const int words = per_word(w), block = words * kLanes;
@@ -258,20 +395,59 @@ void prepare_few(const Matrix& w, const float* x, float* prepared) {
   }
   float* sums = prepared + padded_inputs(w);
   for (int64_t g = 0; g < padded_groups(w); ++g) {
-    float total = 0;
+    F total = {};
     if (g < w.groups) {
-      for (int64_t at = g * w.group; at < (g + 1) * w.group; ++at) total += x[at];
+      for (int64_t at = g * w.group; at < (g + 1) * w.group; at += kLanes) total += load(x + at);
     }
-    sums[g] = total;
+    sums[g] = sum(total);
   }
 }
 
-void few(const Matrix& w, const float* prepared, int rows, int first, int last, Results y, float* scratch) {
-  switch (rows) {
-    case 1: return few_rows<1, 4>(w, prepared, first, last, y, scratch);
-    case 2: return few_rows<2, 4>(w, prepared, first, last, y, scratch);
-    default: return few_rows<4, 2>(w, prepared, first, last, y, scratch);
+bool prepare_rounded(const Matrix& w, const float* x, float* prepared) {
+  constexpr float kSteps = 32767;
+  const int words = per_word(w), pairs = words / 2;
+  float* sums = prepared + padded_inputs(w);
+  float* scales = sums + padded_groups(w);
+  auto* codes = reinterpret_cast<uint8_t*>(prepared);
+  for (int64_t i = 0; i < padded_inputs(w) / 2; ++i) prepared[i] = 0;  // rows may end before a vector does
+  bool exact = true;
+  for (int64_t g = 0; g < padded_groups(w); ++g) {
+    if (g >= w.groups) {
+      sums[g] = scales[g] = 0;
+      continue;
+    }
+    F most = {}, total = {};
+    for (int64_t at = g * w.group; at < (g + 1) * w.group; at += kLanes) {
+      const F v = load(x + at);
+      most = most_of(most, absolute(v));
+      total += v;
+    }
+    const float size = largest(most), inverse = size > 0 ? kSteps / size : 0;
+    sums[g] = sum(total);
+    scales[g] = size / kSteps;
+    exact = exact && sums[g] - sums[g] == 0 && inverse - inverse == 0;
+    I whole_sum = {};
+    for (int64_t from = g * w.group; from < (g + 1) * w.group; from += kLanes) {
+      const I whole = to_integers(load(x + from) * inverse);
+      whole_sum += whole;
+      for (int i = 0; i < kLanes; ++i) {
+        // Input i of word `lane` is half i / pairs of pair i % pairs.
+        const int64_t at = from + i, word = at / words, in_word = at % words;
+        const int64_t lane = word % kLanes, vector = word / kLanes * pairs + in_word % pairs;
+        const auto value = static_cast<int16_t>(whole[i]);
+        __builtin_memcpy(codes + 4 * (vector * kLanes + lane) + 2 * (in_word / pairs), &value, 2);
+      }
+    }
+    // What pair_of adds to e2m1 is taken away from the very integers it was multiplied with.
+    if (w.format != Format::affine) sums[g] = sum(__builtin_convertvector(whole_sum, F)) * scales[g];
   }
+  return exact;
+}
+
+void few(const Matrix& w, const float* prepared, bool rounded, int rows, int first, int last, Results y,
+         float* scratch) {
+  rounded ? few_of<true>(w, prepared, rows, first, last, y, scratch)
+          : few_of<false>(w, prepared, rows, first, last, y, scratch);
 }
 
 }  // namespace mlxk::kernels::MLXK_ISA

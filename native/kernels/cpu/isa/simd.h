@@ -143,6 +143,35 @@ inline void for_vectors(int64_t count, Body body) {
   }
 }
 
+// --- integers
+// ---------------------------------------------------------------------------------------------------------
+
+// sums + the two products of 16-bit halves in each lane, signed.
+inline I add_products(I sums, U a, U b) {
+#if defined(__AVX512VNNI__)
+  return reinterpret_cast<I>(
+      _mm512_dpwssd_epi32(reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+#elif defined(__AVX512BW__)
+  return sums + reinterpret_cast<I>(_mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+#elif defined(__AVX2__)
+  return sums + reinterpret_cast<I>(_mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+#elif defined(__SSE2__)
+  return sums + reinterpret_cast<I>(_mm_madd_epi16(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b)));
+#else
+  const I left = reinterpret_cast<I>(a), right = reinterpret_cast<I>(b);
+  return sums + (left << 16 >> 16) * (right << 16 >> 16) + (left >> 16) * (right >> 16);
+#endif
+}
+
+inline I to_integers(F x) {  // to nearest
+#if defined(__AVX512F__)
+  return reinterpret_cast<I>(_mm512_cvtps_epi32(x));
+#else
+  const F magic = splat(0x1.8p23f);
+  return reinterpret_cast<I>(x + magic) - reinterpret_cast<I>(magic);
+#endif
+}
+
 // --- across lanes
 // ------------------------------------------------------------------------------------------------------
 

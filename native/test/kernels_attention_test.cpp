@@ -1,0 +1,142 @@
+// Attention against a float64 reference, over random shapes, layouts, masks and values.
+
+#include "kernel_arrays.h"
+
+using namespace mlxk;
+using namespace mlxk::test;
+
+namespace {
+
+// Softmax over what a query may look at, then the sum of values.
+struct Reference {
+  int batch, groups, heads, queries, seen, width, v_width;
+  double scale;
+  mx::Mask mode;
+  std::vector<double> q, k, v, sinks;
+  std::vector<bool> mask;  // [queries, seen]
+
+  bool visible(int query, int key) const {
+    if (mode == mx::Mask::causal) return key <= seen - queries + query;
+    return mode == mx::Mask::none || mask[static_cast<size_t>(query * seen + key)];
+  }
+
+  Expected result() const {
+    Expected want;
+    for (int b = 0; b < batch; ++b) {
+      for (int head = 0; head < heads; ++head) {
+        for (int query = 0; query < queries; ++query) add_row(b, head, query, want);
+      }
+    }
+    return want;
+  }
+
+  void add_row(int b, int head, int query, Expected& want) const {
+    const auto cached = static_cast<size_t>((b * groups + head / (heads / groups)) * seen);
+    const auto row = static_cast<size_t>(((b * heads + head) * queries + query) * width);
+    std::vector<double> scores;
+    double best = sinks.empty() ? -std::numeric_limits<double>::infinity() : sinks[static_cast<size_t>(head)];
+    double score_size = std::fabs(sinks.empty() ? 0 : best), total = 0;
+    for (int t = 0; t < seen; ++t) {
+      double score = 0, terms = 0;
+      for (size_t i = 0; i < static_cast<size_t>(width); ++i) {
+        const double term = q[row + i] * scale * k[(cached + static_cast<size_t>(t)) * static_cast<size_t>(width) + i];
+        score += term;
+        terms += std::fabs(term);
+      }
+      if (!visible(query, t)) score = -std::numeric_limits<double>::infinity();
+      scores.push_back(score);
+      best = std::max(best, score);
+      if (visible(query, t)) score_size = std::max(score_size, terms);
+    }
+    for (double& score : scores) total += score = std::exp(score - best);
+    if (!sinks.empty()) total += std::exp(sinks[static_cast<size_t>(head)] - best);
+    for (int i = 0; i < v_width; ++i) {
+      double sum = 0, terms = 0;
+      for (size_t t = 0; t < scores.size(); ++t) {
+        if (scores[t] == 0 && !visible(query, static_cast<int>(t))) continue;
+        const size_t at = (cached + t) * static_cast<size_t>(v_width) + static_cast<size_t>(i);
+        const double term = scores[t] / total * v[at];
+        sum += term;
+        terms += std::fabs(term);
+      }
+      want.add(sum, terms * (1 + score_size));
+    }
+  }
+};
+
+void attend(Random& random, int queries, int seen, mx::Mask mode) {
+  const Type type = random.pick(kTypes);
+  const auto size = [&](uint64_t most) { return 1 + static_cast<int>(random.below(most)); };
+  Reference r;
+  r.mode = mode;
+  r.queries = queries;
+  r.seen = seen;
+  r.batch = size(3);
+  r.groups = size(3);
+  r.heads = r.groups * size(4);
+  r.width = size(70);
+  r.v_width = type != Type::f16 && random.one_in(3) ? size(70) : r.width;
+  const float scale = random.one_in(4) ? 3.0f : 1 / std::sqrt(static_cast<float>(r.width));
+  r.scale = static_cast<double>(scale);
+  const auto kind = [&](bool finite) {  // scores of large values would have no digit right
+    const Values v = any_values(random, type);
+    return v == Values::large || (finite && v == Values::one_nan) ? Values::ordinary : v;
+  };
+  // What is masked may still hold anything but is not tried with NaN, which the stock operation spreads as well.
+  const bool finite = mode != mx::Mask::none;
+  const Array q = make(random, {r.batch, r.heads, queries, r.width}, type, kind(finite));
+  const Array k = make(random, {r.batch, r.groups, seen, r.width}, type, kind(finite));
+  const Array v = make(random, {r.batch, r.groups, seen, r.v_width}, type, kind(finite));
+  const Array sinks = random.one_in(3) ? make(random, {r.heads}, type) : Array();
+  Array mask;
+  if (mode == mx::Mask::array) {  // a window, and the key of the query's own position always
+    const int window = size(static_cast<uint64_t>(seen));
+    std::vector<uint32_t> bits;
+    for (int query = 0; query < queries; ++query) {
+      const int last = seen - queries + query;
+      for (int key = 0; key < seen; ++key) {
+        r.mask.push_back(key <= last && key > last - window && (key == last || !random.one_in(4)));
+        bits.push_back(r.mask.back());
+      }
+    }
+    mask = mx::astype(mx::from_ids(bits, {queries, seen}), Type::boolean);
+  }
+  r.q = read(q);
+  r.k = read(k);
+  r.v = read(v);
+  if (sinks) r.sinks = read(sinks);
+  compare(mx::attention(q, k, v, scale, mode, mask, sinks), {r.batch, r.heads, queries, r.v_width}, type, r.result(),
+          "attention of " + text_of(q) + " over " + text_of(k) + ", " + text_of(v));
+}
+
+}  // namespace
+
+TEST("attention of one position") {
+  claim_thread();
+  Random random{6};
+  for (int n = 0; n < 250; ++n) attend(random, 1, 1 + static_cast<int>(random.below(70)), mx::Mask::none);
+}
+
+TEST("attention of one position over a context that is split") {
+  claim_thread();
+  Random random{14};
+  for (int n = 0; n < 10; ++n) attend(random, 1, 1000 + static_cast<int>(random.below(1200)), mx::Mask::none);
+}
+
+TEST("causal attention of many positions") {
+  claim_thread();
+  Random random{15};
+  for (int n = 0; n < 120; ++n) {
+    const int queries = 1 + static_cast<int>(random.below(random.one_in(4) ? 150 : 30));
+    attend(random, queries, queries + static_cast<int>(random.below(random.one_in(4) ? 200 : 40)), mx::Mask::causal);
+  }
+}
+
+TEST("attention behind a mask") {
+  claim_thread();
+  Random random{16};
+  for (int n = 0; n < 120; ++n) {
+    const int queries = 1 + static_cast<int>(random.below(60));
+    attend(random, queries, queries + static_cast<int>(random.below(100)), mx::Mask::array);
+  }
+}
