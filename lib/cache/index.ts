@@ -7,6 +7,7 @@ export { show } from './show.js';
 export { checkHealth as health } from './check.js';
 export { remove } from './remove.js';
 export { pull } from './pull.js';
+export { push } from '../push/push.js';
 export { clone } from '../workspace/clone.js';
 export { convert } from '../convert/convert.js';
 
@@ -16,6 +17,7 @@ export type { ConvertDtype, ConvertOptions, ConvertProgress } from '../convert/o
 export type { HealthEntry, HealthOptions, HealthReport } from './check.js';
 export type { DeepProgress } from './deep.js';
 export type { PullEvent, PullOptions, PullResult } from './pull.js';
+export type { PushEvent, PushOptions, PushResult } from '../push/push.js';
 export type { RemoveOptions, RemoveResult } from './remove.js';
 export type { FileType, ModelMetadata, ShowOptions, ShownFile, ShownModel } from './show.js';
 export type { Capability, Framework, ModelEntry, ModelType } from './types.js';

@@ -13,6 +13,8 @@ import type { HubSettings } from './settings.js';
 const MAX_REDIRECTS = 5;
 /** A page of a listing has a thousand files and some hundred bytes for each. */
 const MAX_JSON_BYTES = 16 * 2 ** 20;
+/** What is sent has no answer until all of it has arrived, on the slowest of lines. */
+const MIN_UPLOAD_BYTES_PER_MS = 64;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
 export interface ClientOptions {
@@ -56,7 +58,8 @@ export class HubClient {
   fetchFor(what: string, retry: RetryPolicy = this.retry): typeof fetch {
     return async (input, init) => {
       const url = new URL(input instanceof Request ? input.url : input.toString());
-      const repeatable = /^(GET|HEAD|PUT)$/.test(init?.method ?? 'GET');
+      const repeatable =
+        /^(GET|HEAD|PUT)$/.test(init?.method ?? 'GET') && !(init?.body instanceof ReadableStream);
       return await withRetries(
         async () => {
           const opened = await this.open(url, init);
@@ -115,10 +118,11 @@ export class HubClient {
       headers.set('authorization', `Bearer ${this.settings.token}`);
     }
     const stop = new LinkedAbort(this.signal, init.signal);
+    const patienceMs = this.#stallMs + bytesOf(init.body) / MIN_UPLOAD_BYTES_PER_MS;
     const { signal } = stop;
     const timer = setTimeout(() => {
-      stop.abort(new PassingFailure(`${url.host} said nothing for ${this.#stallMs / 1000} s`));
-    }, this.#stallMs);
+      stop.abort(new PassingFailure(`${url.host} said nothing for ${patienceMs / 1000} s`));
+    }, patienceMs);
     const close = (): void => {
       clearTimeout(timer);
       stop.abort();
@@ -196,6 +200,13 @@ async function* read({
   } finally {
     close();
   }
+}
+
+function bytesOf(body: RequestInit['body']): number {
+  if (body instanceof Blob) return body.size;
+  return typeof body === 'string' || ArrayBuffer.isView(body) || body instanceof ArrayBuffer
+    ? Buffer.byteLength(body)
+    : 0;
 }
 
 async function collect(
