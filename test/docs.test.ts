@@ -14,9 +14,12 @@ import {
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { run } from './helpers/child.js';
+import { CHAT_MODEL, writeFiles } from './helpers/fixture-cache.js';
+import { HubServer } from './helpers/hub-server/index.js';
+import { modelFiles } from './helpers/remote-model.js';
 import { removeTemporaryFolders, temporaryFolder } from './helpers/temporary.js';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
@@ -53,7 +56,19 @@ const commands = blocks
 
 const setsUpOrTests = (command: string): boolean => /\bnpm (install|ci|test|run)\b/.test(command);
 
-/** An empty project that has this package installed, and the clone's `bin` beside it. */
+/** Where the pages' `org/model` is to be had. */
+const hub = new HubServer();
+
+beforeAll(async () => {
+  await hub.start();
+  hub.tokens.set('hf_docs', 'org');
+  const model = hub.add('org/model', modelFiles());
+  model.refs.set('v1.0', model.resolve('main')!);
+  hub.add('org/my-model', modelFiles({ seed: 'mine' }), { private: true }).readers.add('hf_docs');
+});
+afterAll(() => hub.stop());
+
+/** An empty project that has this package installed, the clone's `bin` and a workspace beside it. */
 function project(): string {
   const folder = temporaryFolder();
   mkdirSync(path.join(folder, 'node_modules', '.bin'), { recursive: true });
@@ -61,6 +76,7 @@ function project(): string {
   symlinkSync(path.join(root, 'bin', 'mlxk.js'), path.join(folder, 'node_modules', '.bin', 'mlxk'));
   symlinkSync(path.join(root, 'bin'), path.join(folder, 'bin'), 'dir');
   writeFileSync(path.join(folder, 'package.json'), '{ "type": "module" }\n');
+  writeFiles(path.join(folder, 'my-model'), CHAT_MODEL);
   return folder;
 }
 
@@ -68,7 +84,14 @@ function runIn(folder: string, command: string, args: readonly string[]): Return
   const program = path.join(folder, 'node_modules', '.bin');
   return run(command, args, {
     cwd: folder,
-    env: { PATH: `${program}${path.delimiter}${process.env.PATH ?? ''}` },
+    env: {
+      PATH: `${program}${path.delimiter}${process.env.PATH ?? ''}`,
+      HF_ENDPOINT: hub.endpoint,
+      HF_TOKEN: 'hf_docs',
+      HF_HOME: path.join(folder, 'huggingface'),
+      HF_HUB_CACHE: '',
+      HF_HUB_OFFLINE: '',
+    },
   });
 }
 

@@ -22,7 +22,7 @@ Examples:
   mlxk push ./my-model org/my-model --private --create       publish; make the repository if need be
 
 Experimental: set ${EXPERIMENTAL_VARIABLE}=1. Needs HF_TOKEN with write access. Files only on the hub stay there unless
---delete is given. Not uploaded: .git, caches, what .hfignore names, and the workspace's own .mlxk_workspace.json.
+--delete is given. Not uploaded: .git, Python's caches, what .hfignore names, and the workspace's own .mlxk_workspace.json.
 `;
 
 interface PushFlags {
