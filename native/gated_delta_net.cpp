@@ -13,13 +13,17 @@ Array unit(const Array& x, float inverse_scale, float scale) {
   return mx::rms_norm(x, {}, kEpsilon * inverse_scale * inverse_scale) * scale;
 }
 
-// silu(gate) * x in float32.
-Array gated(const Array& x, const Array& gate) {
+}  // namespace
+
+std::pair<Array, Array> unit_query_key(const Array& q, const Array& k) {
+  const float scale = 1 / std::sqrt(static_cast<float>(q.dim(-1)));
+  return {unit(q, scale, scale * scale), unit(k, scale, scale)};
+}
+
+Array gated_in_f32(const Array& x, const Array& gate) {
   const Array wide = mx::astype(gate, mx::Type::f32);
   return mx::astype(wide * mx::sigmoid(wide) * mx::astype(x, mx::Type::f32), x.dtype());
 }
-
-}  // namespace
 
 GatedDeltaShape GatedDeltaShape::read(const ConfigReader& c, int hidden_size, float norm_eps) {
   GatedDeltaShape s{.hidden_size = hidden_size,
@@ -76,17 +80,15 @@ Array GatedDeltaNet::operator()(const Array& x, const LayerCache& cache) const {
   const int at[] = {shape_.keys(), 2 * shape_.keys()};
   const auto parts = mx::split_at(convolved * mx::sigmoid(convolved), at, -1);
 
-  const float scale = 1 / std::sqrt(static_cast<float>(shape_.key_dim));
   const mx::Shape key_shape{batch, length, shape_.key_heads, shape_.key_dim};
-  const Array q = unit(mx::reshape(parts[0], key_shape), scale, scale * scale);
-  const Array k = unit(mx::reshape(parts[1], key_shape), scale, scale);
+  const auto [q, k] = unit_query_key(mx::reshape(parts[0], key_shape), mx::reshape(parts[1], key_shape));
   const Array v = mx::reshape(parts[2], {batch, length, shape_.value_heads, shape_.value_dim});
   const Array g = mx::exp(-(decay_rate_ * mx::softplus(a + dt_bias_)));
 
   const mx::Shape state_shape{shape_.value_heads, shape_.value_dim, shape_.key_dim};
   const auto [y, state] = gated_delta(q, k, v, g, mx::sigmoid(b), recall(cache, 1, state_shape, mx::Type::f32));
   remember(cache, 1, state);
-  return out_proj_(mx::reshape(gated(norm_(y), z), {batch, length, shape_.values()}));
+  return out_proj_(mx::reshape(gated_in_f32(norm_(y), z), {batch, length, shape_.values()}));
 }
 
 }  // namespace mlxk

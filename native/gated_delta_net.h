@@ -8,6 +8,12 @@
 
 namespace mlxk {
 
+// q and k [.., Dk] as these nets give them to the delta rule: of length one, q times Dk^-1/2.
+std::pair<Array, Array> unit_query_key(const Array& q, const Array& k);
+
+// silu(gate) * x, computed in float32.
+Array gated_in_f32(const Array& x, const Array& gate);
+
 struct GatedDeltaShape {
   int hidden_size;
   int key_heads, value_heads, key_dim, value_dim;  // key_heads divides value_heads; the dims are of one head

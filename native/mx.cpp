@@ -408,6 +408,7 @@ Array exp(const Array& a) { return call(mlx_exp, raw(a)); }
 Array log(const Array& a) { return call(mlx_log, raw(a)); }
 Array abs(const Array& a) { return call(mlx_abs, raw(a)); }
 Array square(const Array& a) { return call(mlx_square, raw(a)); }
+Array sqrt(const Array& a) { return call(mlx_sqrt, raw(a)); }
 Array rsqrt(const Array& a) { return call(mlx_rsqrt, raw(a)); }
 Array floor(const Array& a) { return call(mlx_floor, raw(a)); }
 Array softplus(const Array& a) {

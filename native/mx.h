@@ -143,6 +143,7 @@ Array exp(const Array& a);
 Array log(const Array& a);
 Array abs(const Array& a);
 Array square(const Array& a);
+Array sqrt(const Array& a);
 Array rsqrt(const Array& a);
 Array floor(const Array& a);
 Array softplus(const Array& a);  // log(1 + e^a)

@@ -29,6 +29,11 @@ mx::Unary head_norm(const Weights& w, const AttentionShape& s, int heads) {
       return weight * plain(x);
     };
   }
+  if (s.qk_norm == QKNorm::each) {
+    return [weight = mx::expand_dims(w.take("weight", {heads, s.head_dim}), 0), eps = s.norm_eps](const Array& x) {
+      return weight * mx::rms_norm(x, {}, eps);
+    };
+  }
   if (!s.norm_weights) return RMSNorm(s.norm_eps);
   const int width = s.qk_norm == QKNorm::whole ? heads_width(heads, s.head_dim) : s.head_dim;
   return RMSNorm(w, width, s.norm_eps, s.norm_offset);

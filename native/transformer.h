@@ -29,9 +29,9 @@ class FeedForward {
 // Heads times their size. Each factor was ranged when it was read; their product was not. Throws config_invalid.
 int heads_width(int heads, int head_dim);
 
-// whole: over all heads together, before they are split. layer: a LayerNorm of each head, with a weight of its own for
-// each, [H, D].
-enum class QKNorm { none, per_head, whole, layer };
+// whole: over all heads together, before they are split. each and layer: an RMSNorm or LayerNorm of each head, with a
+// weight of its own for each, [H, D].
+enum class QKNorm { none, per_head, whole, each, layer };
 
 // What a matrix of its own scales the heads' outputs by, channel by channel or head by head.
 enum class OutputGate { none, sigmoid, sigmoid_per_head, softplus_per_head };
