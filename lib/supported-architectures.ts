@@ -4,6 +4,7 @@
  */
 
 export const SUPPORTED_ARCHITECTURES: readonly string[] = [
+  'bailing_moe_linear',
   'cohere',
   'cohere2',
   'deepseek_v2',
