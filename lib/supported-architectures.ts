@@ -4,6 +4,7 @@
  */
 
 export const SUPPORTED_ARCHITECTURES: readonly string[] = [
+  'bailing_hybrid',
   'bailing_moe_linear',
   'cohere',
   'cohere2',
