@@ -56,6 +56,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'phi',
   'phi3',
   'pixtral',
+  'plamo2',
   'qwen2',
   'qwen2_5_vl',
   'qwen2_moe',
