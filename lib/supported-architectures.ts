@@ -57,6 +57,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'phi3',
   'pixtral',
   'plamo2',
+  'plamo3',
   'qwen2',
   'qwen2_5_vl',
   'qwen2_moe',
