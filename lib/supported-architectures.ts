@@ -68,6 +68,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'qwen3_moe',
   'qwen3_next',
   'qwen3_vl',
+  'recurrent_gemma',
   'seed_oss',
   'smollm3',
   'stablelm',
