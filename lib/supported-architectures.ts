@@ -69,6 +69,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'qwen3_next',
   'qwen3_vl',
   'recurrent_gemma',
+  'rwkv7',
   'seed_oss',
   'smollm3',
   'stablelm',
