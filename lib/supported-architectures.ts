@@ -53,6 +53,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'nemotron_h',
   'olmo2',
   'olmo3',
+  'olmo_hybrid',
   'phi',
   'phi3',
   'pixtral',
