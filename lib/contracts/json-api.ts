@@ -4,6 +4,7 @@
  */
 
 import { MlxkError } from '../errors.js';
+import { visible } from '../visible.js';
 
 /** Version of the JSON contract that this program's envelopes follow. */
 export const JSON_API_VERSION = '0.2.3';
@@ -22,9 +23,12 @@ export interface Envelope {
   readonly error: ContractError | null;
 }
 
-/** An envelope as it is printed: members in the contract's order, one line at the end. */
+/**
+ * An envelope as it is printed: members in the contract's order, a newline at the end. What could do something to a
+ * terminal stands as an escape, which means the same in JSON.
+ */
 export function printed({ status, command, data, error }: Envelope): string {
-  return `${JSON.stringify({ status, command, data, error }, null, 2)}\n`;
+  return `${visible(JSON.stringify({ status, command, data, error }, null, 2))}\n`;
 }
 
 /** How errors are called where the contract has another name for them than the error table. */

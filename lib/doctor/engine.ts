@@ -8,27 +8,35 @@ import { promisify } from 'node:util';
 
 import type { NativeVersion } from '../native.js';
 import { packageVersion } from '../package-info.js';
-import { type Finding, ok, problem, warning } from './finding.js';
+import { type Environment, type Finding, ok, problem, warning } from './finding.js';
 
 const REBUILD = 'npm rebuild mlxk';
 /** Loading takes a tenth of a second; the first time on a slow disk it takes more. */
 const LIMIT_MS = 60_000;
 
-export async function checkEngine(): Promise<Finding[]> {
+/** What the process that loads the addon prints. */
+interface Report {
+  readonly version: NativeVersion;
+  readonly cpu: { readonly isa: string; readonly threads: number } | { readonly error: string };
+}
+
+export async function checkEngine(env: Environment): Promise<Finding[]> {
   const script =
     `import { addon } from ${JSON.stringify(new URL('../binding.js', import.meta.url).href)};` +
-    'console.log(JSON.stringify(addon().version()));';
-  let version: NativeVersion;
+    'let cpu; try { cpu = addon().cpu(); } catch (error) { cpu = { error: error.message }; }' +
+    'console.log(JSON.stringify({ version: addon().version(), cpu }));';
+  let report: Report;
   try {
     const { stdout } = await promisify(execFile)(
       process.execPath,
       ['--input-type=module', '-e', script],
-      { timeout: LIMIT_MS },
+      { timeout: LIMIT_MS, env: { ...env } },
     );
-    version = JSON.parse(stdout) as NativeVersion;
+    report = JSON.parse(stdout) as Report;
   } catch (error) {
     return [problem('engine', `the native addon does not load: ${reasonOf(error)}`, REBUILD)];
   }
+  const { version, cpu } = report;
   const described = `mlxk ${version.mlxk}, ${version.backend} back end on the ${version.device}`;
   const expected = packageVersion();
   return [
@@ -36,6 +44,9 @@ export async function checkEngine(): Promise<Finding[]> {
       ? ok('engine', described)
       : warning('engine', `${described}; the package is ${expected}`, REBUILD),
     ok('libmlx', version.mlx),
+    'error' in cpu
+      ? problem('kernels', cpu.error, `unset ${/MLXK_\w+/.exec(cpu.error)?.[0] ?? 'MLXK_CPU_ISA'}`)
+      : ok('kernels', `${cpu.isa}, ${cpu.threads} threads`),
   ];
 }
 

@@ -12,11 +12,6 @@ export type { Finding, Status } from './finding.js';
 
 /** Never throws for what it finds. Asks the hub, unless `HF_HUB_OFFLINE` is set. */
 export async function examine(env: Environment = process.env): Promise<Finding[]> {
-  const findings = await Promise.all([
-    checkMachine(),
-    checkEngine(),
-    checkCache(env),
-    checkHub(env),
-  ]);
-  return findings.flat();
+  const asked = await Promise.all([checkEngine(env), checkCache(env), checkHub(env)]);
+  return [...checkMachine(), ...asked.flat()];
 }

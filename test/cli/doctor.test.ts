@@ -81,6 +81,14 @@ describe('an installation in order', () => {
   });
 });
 
+describe('the engine', () => {
+  it('names the instruction set of its kernels, and a variable that asks for what cannot be', async () => {
+    expect((await check('kernels')).message).toMatch(/^\S+, \d+ threads$/);
+    cache.env.MLXK_CPU_ISA = 'none-such';
+    expect(await check('kernels')).toMatchObject({ status: 'error', fix: 'unset MLXK_CPU_ISA' });
+  });
+});
+
 describe('the hub', () => {
   it('is not asked when offline', async () => {
     cache.env.HF_HUB_OFFLINE = '1';

@@ -219,6 +219,9 @@ describe('the table', () => {
     expect(stdout).toContain('evil\\u001b[2J/x\\u000ay');
     expect(stdout.trimEnd().split('\n')).toHaveLength(3);
     expect(await names()).toEqual(['evil\u001b[2J/x\ny']);
+    mkdirSync(path.join(cache.hub, 'models--csi\u009b2J\u202e'));
+    expect((await cache.run(['list', '--json'])).stdout).toContain('"csi\\u009b2J\\u202e"');
+    expect(await names('csi')).toEqual(['csi\u009b2J\u202e']);
   });
 
   it('is cut off quietly by a reader that has enough', async () => {

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { load } from '../../lib/index.js';
 import { chatModelFolder } from '../helpers/chat-model.js';
 import { mlxk, program, run } from '../helpers/child.js';
+import { type Envelope, parseEnvelope } from '../helpers/schemas.js';
 import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
 
 let folder: string;
@@ -14,13 +15,6 @@ let env: { HF_HUB_CACHE: string };
 let answer: string;
 
 const SHORT = ['--max-tokens', '20'];
-
-interface Envelope {
-  status: string;
-  command: string | null;
-  data: Record<string, unknown> | null;
-  error: { type: string; message: string; detail?: Record<string, unknown> } | null;
-}
 
 beforeAll(async () => {
   folder = chatModelFolder();
@@ -44,7 +38,7 @@ async function json(
     ...(input !== undefined && { input }),
   });
   expect(stderr).toBe('');
-  return { ...(JSON.parse(stdout) as Envelope), code };
+  return { ...parseEnvelope(stdout), code };
 }
 
 describe('mlxk run', () => {
