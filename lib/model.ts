@@ -203,7 +203,7 @@ export class Model implements AsyncDisposable {
     settings: GenerateSettings,
     isChat: boolean,
   ): { stops: string[]; stopIds: Set<number> } {
-    const stopIds = new Set(this.info.stopIds);
+    const stopIds = new Set(settings.ignoreEos ? [] : this.info.stopIds);
     const stops: string[] = [];
     for (const stop of settings.stop) {
       const id = this.#tokenizer?.specialId(stop);
@@ -211,7 +211,7 @@ export class Model implements AsyncDisposable {
       else stopIds.add(id);
     }
     const tokenizer = this.#tokenizer;
-    if (isChat && tokenizer !== undefined) {
+    if (isChat && !settings.ignoreEos && tokenizer !== undefined) {
       for (const id of endOfTurnIds((token) => tokenizer.specialId(token))) stopIds.add(id);
     }
     return { stops, stopIds };

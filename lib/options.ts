@@ -66,6 +66,8 @@ export interface GenerateOptions {
   raw?: boolean | undefined;
   /** Called while the prompt is processed. */
   onPrefill?: ((progress: PrefillProgress) => void) | undefined;
+  /** Go on past the ids that end an answer, to `maxTokens`; for measuring. Default false. */
+  ignoreEos?: boolean | undefined;
   /** Tools told to the chat template. */
   tools?: readonly Tool[] | undefined;
   /**
@@ -88,6 +90,7 @@ export interface GenerateSettings {
   readonly signal: AbortSignal | undefined;
   readonly templateArgs: Record<string, unknown>;
   readonly raw: boolean;
+  readonly ignoreEos: boolean;
   readonly onPrefill: ((progress: PrefillProgress) => void) | undefined;
   readonly tools: readonly Tool[] | undefined;
   readonly adapter: string | null | undefined;
@@ -128,6 +131,7 @@ const GENERATE_PARSERS = {
   signal: optional(signal),
   templateArgs: withDefault({}, plainObject),
   raw: withDefault(false, flag),
+  ignoreEos: withDefault(false, flag),
   onPrefill: optional(callback as Parser<(progress: PrefillProgress) => void>),
   tools: optional(toolList),
   adapter: optional((name, value) => (value === null ? null : folder(name, value))),
@@ -183,6 +187,7 @@ export function parseGenerateOptions(options: unknown): GenerateSettings {
     signal: GENERATE_PARSERS.signal('signal', given.signal),
     templateArgs: GENERATE_PARSERS.templateArgs('templateArgs', given.templateArgs),
     raw: GENERATE_PARSERS.raw('raw', given.raw),
+    ignoreEos: GENERATE_PARSERS.ignoreEos('ignoreEos', given.ignoreEos),
     onPrefill: GENERATE_PARSERS.onPrefill('onPrefill', given.onPrefill),
     tools: GENERATE_PARSERS.tools('tools', given.tools),
     adapter: GENERATE_PARSERS.adapter('adapter', given.adapter),

@@ -464,8 +464,12 @@ Array quantized_matmul_plain(const Array& x, const Array& w, const Array& scales
 
 Array gather_linear(const Array& x, const Array& w, const Array& indices, bool sorted) {
   if (Array y = ours(kernels::gather_linear(x.ctx(), w.ctx(), nullptr, indices.ctx(), stream.ctx))) return y;
-  const Array transposed = swapaxes(w, -1, -2);
-  return call(mlx_gather_mm, raw(x), raw(transposed), mlx_array{nullptr}, raw(indices), sorted);
+  // MLX's CPU back end gathers float32 alone.
+  const bool narrow = default_device() == Device::cpu && x.dtype() != Type::f32;
+  const Array wide = narrow ? astype(x, Type::f32) : x;
+  const Array transposed = swapaxes(narrow ? astype(w, Type::f32) : w, -1, -2);
+  const Array y = call(mlx_gather_mm, raw(wide), raw(transposed), mlx_array{nullptr}, raw(indices), sorted);
+  return astype(y, x.dtype());
 }
 
 Array gather_quantized_linear(const Array& x, const Array& w, const Array& scales, const Array& biases,

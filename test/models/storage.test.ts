@@ -7,7 +7,8 @@ import path from 'node:path';
 
 import { afterAll, describe, expect, it } from 'vitest';
 
-import { cache, load, MlxkError } from '../../lib/index.js';
+import type { MlxkError } from '../../lib/index.js';
+import { cache, load } from '../../lib/index.js';
 import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
 import { alteredModel, type Tensor, type Tensors } from './altered-model.js';
 import { goldenCases, type GoldenCase, ownGoldens } from './golden-cases.js';

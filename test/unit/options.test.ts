@@ -17,8 +17,10 @@ describe('generation options', () => {
       signal: undefined,
       templateArgs: {},
       raw: false,
+      ignoreEos: false,
       onPrefill: undefined,
       tools: undefined,
+      adapter: undefined,
     });
   });
 
