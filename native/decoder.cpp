@@ -40,6 +40,11 @@ Weights language_tower(const Weights& w) {
   return w["language_model"];
 }
 
+void DecoderConfig::split_heads(const ConfigReader& c, const char* heads) {
+  c.require(hidden_size % num_attention_heads == 0, heads, "must divide the hidden size");
+  head_dim = hidden_size / num_attention_heads;
+}
+
 int rotary_dims(const ConfigReader& c, int head_dim, const char* field, float fallback) {
   const float share = c.positive(field, fallback);
   c.require(share <= 1, field, "must be at most 1");

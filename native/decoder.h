@@ -57,6 +57,10 @@ struct DecoderConfig {
   DecoderConfig(const ConfigReader& c, const DecoderFields& fields);
   DecoderConfig(const ConfigReader& c, bool tied) : DecoderConfig(c, DecoderFields{.tied = tied}) {}
 
+  // Makes head_dim the heads' share of hidden_size, whatever the config says of it. Throws config_invalid, naming
+  // `heads`, where they do not divide it.
+  void split_heads(const ConfigReader& c, const char* heads = "num_attention_heads");
+
   using Norm = RMSNorm;
   Norm norm(const Weights& w) const { return {w, hidden_size, rms_norm_eps, norm_offset}; }
 
@@ -73,7 +77,7 @@ struct LayerNormConfig : DecoderConfig {
 
   using DecoderConfig::DecoderConfig;
   using Norm = LayerNorm;
-  Norm norm(const Weights& w) const { return {w, hidden_size, rms_norm_eps, norm_bias}; }
+  Norm norm(const Weights& w) const { return {w, hidden_size, rms_norm_eps, norm_bias, norm_offset}; }
 };
 
 // For each layer the window it attends through, 0 for everything, from `layer_types`; `fallback(i)` tells whether layer

@@ -405,12 +405,14 @@ Array clip(const Array& a, float low, float high) {
   return call(mlx_clip, raw(a), raw(least), raw(most));
 }
 Array exp(const Array& a) { return call(mlx_exp, raw(a)); }
+Array expm1(const Array& a) { return call(mlx_expm1, raw(a)); }
 Array log(const Array& a) { return call(mlx_log, raw(a)); }
 Array abs(const Array& a) { return call(mlx_abs, raw(a)); }
 Array square(const Array& a) { return call(mlx_square, raw(a)); }
 Array sqrt(const Array& a) { return call(mlx_sqrt, raw(a)); }
 Array rsqrt(const Array& a) { return call(mlx_rsqrt, raw(a)); }
 Array floor(const Array& a) { return call(mlx_floor, raw(a)); }
+Array round(const Array& a) { return call(mlx_round, raw(a), 0); }
 Array softplus(const Array& a) {
   const Array zero = scalar(0, a.dtype());
   return call(mlx_logaddexp, raw(a), raw(zero));

@@ -140,12 +140,14 @@ Array minimum(const Array& a, const Array& b);
 Array floor_divide(const Array& a, const Array& b);
 Array where(const Array& condition, const Array& a, const Array& b);
 Array exp(const Array& a);
+Array expm1(const Array& a);
 Array log(const Array& a);
 Array abs(const Array& a);
 Array square(const Array& a);
 Array sqrt(const Array& a);
 Array rsqrt(const Array& a);
 Array floor(const Array& a);
+Array round(const Array& a);     // halves to even
 Array softplus(const Array& a);  // log(1 + e^a)
 Array clip(const Array& a, float low, float high);
 Array sigmoid(const Array& a);

@@ -163,6 +163,15 @@ float yarn_attention_scale(const ConfigReader& config) {
   return s * s;
 }
 
+Rope Rope::reversed(int dims, float theta) {
+  std::vector<float> lambda = wavelengths(dims, theta);
+  for (float& l : lambda) l = -l;
+  Rope rope;
+  rope.parameters_.dims = dims;
+  rope.parameters_.freqs = mx::from_floats(lambda, {static_cast<int>(lambda.size())});
+  return rope;
+}
+
 Rope Rope::ntk_alpha(const ConfigReader& config, int dims, float theta) {
   const float base = config.positive("rope_theta", theta);
   const auto scaling = config.maybe("rope_scaling");

@@ -24,6 +24,9 @@ class Rope {
   // The same where `parameters` is the object of rope_theta, rope_type and the rest, as of one kind of layer.
   static Rope of_parameters(const ConfigReader& parameters, int dims, float theta, bool traditional = false);
 
+  // The plain rotation the other way round.
+  static Rope reversed(int dims, float theta);
+
   // The plain rotation with the base grown by `rope_scaling.alpha`, as Hunyuan has it (NTK-aware scaling).
   static Rope ntk_alpha(const ConfigReader& config, int dims, float theta);
 

@@ -105,7 +105,7 @@ void Weights::stack(std::string_view from, int count, std::string_view module, s
   }
 }
 
-void Weights::split(std::string_view from, const std::vector<std::pair<std::string, int>>& parts) const {
+void Weights::split(std::string_view from, const std::vector<std::pair<std::string, int>>& parts, int groups) const {
   const Weights source = (*this)[from];
   for (const char* leaf : {"weight", "scales", "biases", "bias"}) {
     if (!source.has(leaf)) continue;
@@ -113,14 +113,21 @@ void Weights::split(std::string_view from, const std::vector<std::pair<std::stri
     const int axis = whole.ndim() - (std::string_view(leaf) == "bias" ? 1 : 2);
     int rows = 0;
     for (const auto& [name, count] : parts) rows += count;
-    if (axis < 0 || whole.dim(axis) != rows) {
+    if (axis < 0 || whole.dim(axis) != int64_t{rows} * groups) {
       source.refuse(leaf, "tensor_shape",
-                    " is " + shape_text(whole.shape()) + ", config.json asks for " + std::to_string(rows) + " rows");
+                    " is " + shape_text(whole.shape()) + ", config.json asks for " +
+                        std::to_string(int64_t{rows} * groups) + " rows");
       continue;
     }
+    mx::Shape grouped = whole.shape();
+    grouped[static_cast<size_t>(axis)] = rows;
+    grouped.insert(grouped.begin() + axis, groups);
     int start = 0;
     for (const auto& [name, count] : parts) {
-      (*this)[name].put(leaf, mx::contiguous(mx::slice(whole, axis, start, start + count)));
+      mx::Shape shape = whole.shape();
+      shape[static_cast<size_t>(axis)] = count * groups;
+      const Array part = mx::slice(mx::reshape(whole, grouped), axis + 1, start, start + count);
+      (*this)[name].put(leaf, mx::contiguous(mx::reshape(part, shape)));
       start += count;
     }
     store_->tensors.erase(source.full(leaf));

@@ -57,8 +57,9 @@ class Weights {
   // Joins the tensors of `count` modules `from`.0.`module`, `from`.1.`module` … into one module `to` with a leading
   // axis. An expert that lacks a tensor, or has another shape, is noted for `finish`.
   void stack(std::string_view from, int count, std::string_view module, std::string_view to) const;
-  // Splits the rows (outputs) of module `from`, packed or not, into modules of the given numbers of rows.
-  void split(std::string_view from, const std::vector<std::pair<std::string, int>>& parts) const;
+  // Splits the rows (outputs) of module `from`, packed or not, into modules of the given numbers of rows; with `groups`
+  // the rows hold so many times the parts, one below the other, and every part collects its share of each.
+  void split(std::string_view from, const std::vector<std::pair<std::string, int>>& parts, int groups = 1) const;
 
   // Drops the tensor `name`.
   void drop(std::string_view name) const;
