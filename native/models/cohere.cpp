@@ -31,8 +31,13 @@ struct CohereConfig : Config {
   bool use_qk_norm;
 
   explicit CohereConfig(const ConfigReader& c) : Config(c), use_qk_norm(c.flag("use_qk_norm", false)) {
-    c.require(!use_qk_norm, "use_qk_norm", "must be false: its norms are not supported");
     rope = Rope(c, head_dim, 8000000.0f, true);
+  }
+
+  AttentionShape attention(int layer) const {
+    auto shape = Config::attention(layer);
+    if (use_qk_norm) shape.qk_norm = QKNorm::layer;
+    return shape;
   }
 };
 
