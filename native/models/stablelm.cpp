@@ -18,18 +18,24 @@ struct Config : LayerNormConfig {
         use_qkv_bias(c.flag("use_qkv_bias", false)),
         use_parallel_residual(c.flag("use_parallel_residual", false)),
         qk_layernorm(c.flag("qk_layernorm", false)) {
-    c.require(!qk_layernorm, "qk_layernorm", "must be false: a LayerNorm for each head is not supported");
-    c.require(hidden_size % num_attention_heads == 0, "num_attention_heads", "must divide hidden_size");
+    split_heads(c);
     tie_word_embeddings = false;
-    head_dim = hidden_size / num_attention_heads;
     const char* share = c.has("partial_rotary_factor") ? "partial_rotary_factor" : "rope_pct";
     rope = Rope(c, rotary_dims(c, head_dim, share, 0.25f), 10000.0f);
   }
 
-  AttentionShape attention(int layer) const {
-    auto shape = AttentionShape::of(*this, layer);
+  std::unique_ptr<Mixer> mixer(const Weights& layer, int index) const {
+    const Weights w = layer["self_attn"];
+    auto shape = AttentionShape::of(*this, index);
     shape.qkv_bias = use_qkv_bias;
-    return shape;
+    if (qk_layernorm) {
+      shape.qk_norm = QKNorm::layer;
+      shape.q_norm = "q_layernorm";
+      shape.k_norm = "k_layernorm";
+      w.stack("q_layernorm.norms", num_attention_heads, "", "q_layernorm");
+      w.stack("k_layernorm.norms", num_key_value_heads, "", "k_layernorm");
+    }
+    return std::make_unique<SelfAttention>(w, shape, rope);
   }
 };
 
