@@ -32,6 +32,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'granite',
   'granitemoehybrid',
   'hunyuan_v1_dense',
+  'iquestcoder',
   'jamba',
   'joyai_llm_flash',
   'kimi_k2',
@@ -75,5 +76,6 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'smollm3',
   'stablelm',
   'starcoder2',
+  'xverse',
   'youtu_llm',
 ];

@@ -1,4 +1,4 @@
-// Llama and Mistral: dense decoder. Reference: mlx-lm, models/llama.py.
+// Llama, Mistral, IQuest-Coder and XVERSE: dense decoder. Reference: mlx-lm, models/llama.py.
 // Biases on the projections where the config says so; layers may attend through a sliding window.
 
 #include "decoder.h"
@@ -27,6 +27,6 @@ using Llama = Decoder<Config, PreNormBlock<Config>>;
 
 }  // namespace
 
-MLXK_MODEL(Llama, "llama", "mistral");
+MLXK_MODEL(Llama, "llama", "mistral", "iquestcoder", "xverse");
 
 }  // namespace mlxk
