@@ -46,6 +46,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'llava',
   'mamba',
   'mamba2',
+  'mimo',
   'ministral3',
   'mistral',
   'mistral3',
