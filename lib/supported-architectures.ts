@@ -77,6 +77,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'smollm3',
   'stablelm',
   'starcoder2',
+  'telechat3',
   'xverse',
   'youtu_llm',
 ];
