@@ -4,6 +4,7 @@
  */
 
 export const SUPPORTED_ARCHITECTURES: readonly string[] = [
+  'apertus',
   'bailing_hybrid',
   'bailing_moe_linear',
   'cohere',
