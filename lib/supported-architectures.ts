@@ -33,6 +33,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'granite',
   'granitemoehybrid',
   'hunyuan_v1_dense',
+  'internlm2',
   'internlm3',
   'iquestcoder',
   'jamba',
