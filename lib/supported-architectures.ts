@@ -13,6 +13,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'deepseek_v3',
   'deepseek_v32',
   'ernie4_5',
+  'exaone',
   'exaone4',
   'falcon_h1',
   'falcon_mamba',
