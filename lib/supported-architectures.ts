@@ -56,6 +56,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mistral3',
   'mistral4',
   'mixtral',
+  'nanochat',
   'nemotron_h',
   'olmo2',
   'olmo3',
