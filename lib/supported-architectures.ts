@@ -25,6 +25,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'gemma4',
   'gemma4_text',
   'gemma4_unified',
+  'glm',
   'glm4',
   'glm4_moe',
   'glm4_moe_lite',
