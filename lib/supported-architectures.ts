@@ -31,6 +31,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'glm4_moe_lite',
   'glm_moe_dsa',
   'gpt2',
+  'gpt_bigcode',
   'gpt_neox',
   'gpt_oss',
   'granite',
