@@ -34,6 +34,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'gpt_bigcode',
   'gpt_neox',
   'gpt_oss',
+  'gptj',
   'granite',
   'granitemoehybrid',
   'hunyuan_v1_dense',
