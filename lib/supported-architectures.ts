@@ -37,6 +37,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'gptj',
   'granite',
   'granitemoehybrid',
+  'helium',
   'hunyuan_v1_dense',
   'internlm2',
   'internlm3',
