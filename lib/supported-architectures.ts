@@ -56,6 +56,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mamba',
   'mamba2',
   'mimo',
+  'minicpm',
   'ministral3',
   'mistral',
   'mistral3',
