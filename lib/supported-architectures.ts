@@ -63,6 +63,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mistral4',
   'mixtral',
   'nanochat',
+  'nemotron',
   'nemotron_h',
   'olmo2',
   'olmo3',
