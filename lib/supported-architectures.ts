@@ -73,6 +73,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'pixtral',
   'plamo2',
   'plamo3',
+  'qwen',
   'qwen2',
   'qwen2_5_vl',
   'qwen2_moe',
