@@ -51,6 +51,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'lfm2',
   'lfm2-vl',
   'lfm2_moe',
+  'lille-130m',
   'llama',
   'llava',
   'mamba',
