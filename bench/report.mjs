@@ -28,6 +28,29 @@ export function compare(name, unit, better, pairs) {
   return { name, unit, better, mlxk, 'mlx-lm': mlxLm, ratio, pairs };
 }
 
+/** The same beside another peer, whose samples of each round are `pair.peer`; the best of both sides is told too. */
+export function compareWith(peer, name, unit, pairs) {
+  const mlxk = median(pairs.map((pair) => pair.mlxk));
+  const theirs = median(pairs.map((pair) => pair.peer));
+  const best = (side) => Math.max(...pairs.map((pair) => pair[side]));
+  return {
+    name,
+    unit,
+    better: 'higher',
+    peer,
+    mlxk,
+    [peer]: theirs,
+    ratio: mlxk / theirs,
+    best: { mlxk: best('mlxk'), [peer]: best('peer') },
+    pairs,
+  };
+}
+
+/** @param {{ peer?: string }} row */
+function peerOf({ peer }) {
+  return peer ?? 'mlx-lm';
+}
+
 export function printMeasure(name, { conditions, rows }) {
   console.log(`\n${name}: ${conditions}`);
   console.table(
@@ -35,8 +58,9 @@ export function printMeasure(name, { conditions, rows }) {
       what: row.name,
       unit: row.unit,
       mlxk: significant(row.mlxk),
-      ...(row['mlx-lm'] !== undefined && {
-        'mlx-lm': significant(row['mlx-lm']),
+      ...(row.ratio !== undefined && {
+        peer: peerOf(row),
+        'of the peer': significant(row[peerOf(row)]),
         'times better': significant(row.ratio),
         pairs: row.pairs.length,
       }),
@@ -62,7 +86,7 @@ export function writeResults(machine, versions, name, result) {
 function asMarkdown({ cpu, cores, memoryGiB, system }, measures) {
   const lines = [`# ${cpu}, ${cores} cores, ${memoryGiB} GiB, ${system}`, ''];
   lines.push(
-    'Written by `npm run bench`. Medians; "times better" is above 1 where mlxk is better.',
+    'Written by `npm run bench`. Medians; "times better" is above 1 where mlxk is better. The peer is mlx-lm where none is named.',
   );
   for (const [name, { conditions, day, load, versions, rows }] of Object.entries(measures)) {
     const on = Object.entries(versions)
@@ -76,11 +100,11 @@ function asMarkdown({ cpu, cores, memoryGiB, system }, measures) {
       '',
     );
     lines.push(
-      '| what | unit | mlxk | mlx-lm | times better |',
+      '| what | unit | mlxk | peer | times better |',
       '| --- | --- | ---: | ---: | ---: |',
     );
     for (const row of rows) {
-      const numbers = [row.mlxk, row['mlx-lm'], row.ratio].map((n) =>
+      const numbers = [row.mlxk, row[peerOf(row)], row.ratio].map((n) =>
         n === undefined ? '' : significant(n),
       );
       lines.push(`| ${[row.name, row.unit, ...numbers].join(' | ')} |`);

@@ -6,12 +6,29 @@
 #include <cstdlib>
 #include <memory>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "error.h"
 
 namespace mlxk {
 namespace {
 
 constexpr size_t kAlignment = 16384;  // a page on Apple silicon, where the GPU can then use the memory as it is
+
+// Memory for `bytes`, or nothing. Large tensors ask Linux for large pages: a token reads all of them once, and with
+// small pages a good part of that time goes to finding where pages lie.
+void* allocate(uint64_t bytes) {
+  constexpr size_t kLargePage = size_t{1} << 21;
+  const bool large = bytes >= 2 * kLargePage;
+  const size_t alignment = large ? kLargePage : kAlignment;
+  void* data = std::aligned_alloc(alignment, std::max<size_t>((bytes + alignment - 1) / alignment, 1) * alignment);
+#ifdef __linux__
+  if (data != nullptr && large) madvise(data, bytes, MADV_HUGEPAGE);  // a wish: it may be refused
+#endif
+  return data;
+}
 
 }  // namespace
 
@@ -39,8 +56,7 @@ Array read_tensor(const SafetensorsFile& file, const TensorEntry& tensor) {
   mx::Shape shape;
   for (const int64_t d : tensor.shape) shape.push_back(static_cast<int>(d));
   const uint64_t bytes = tensor.bytes();
-  const size_t room = std::max<size_t>((bytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
-  std::unique_ptr<void, void (*)(void*)> data(std::aligned_alloc(kAlignment, room), std::free);
+  std::unique_ptr<void, void (*)(void*)> data(allocate(bytes), std::free);
   if (!data) {
     fail("insufficient_memory", "allocation_failed",
          "no memory for tensor " + quoted(tensor.name) + " of " + std::to_string(bytes) + " bytes");

@@ -33,7 +33,7 @@ struct Plan {
 };
 
 // The matrix is asked for so many bytes before it is used: rows are short for the processor to notice where they lead.
-constexpr int64_t kAhead = 4096;
+constexpr int64_t kAhead = 2048;
 
 // Outputs of one product call, gathered and written a vector at a time.
 class Writer {
