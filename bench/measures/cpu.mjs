@@ -26,10 +26,12 @@ const BYTES_PER_TOKEN = { q4: 335.4e6, q8: 633.5e6, bf16: 1192e6 };
 
 /** What is asked of both sides: ids of the prompt, ids of the answer, and how often. */
 const ROUNDS = [
-  { name: '128 ids', prompt: 128, maxTokens: 48, rounds: 7 },
-  { name: '512 ids', prompt: 512, maxTokens: 24, rounds: 5 },
-  { name: '4,096 ids', prompt: 4096, maxTokens: 24, rounds: 2, decodeOnly: true },
+  { name: '128 ids', prompt: 128, maxTokens: 32, rounds: 5 },
+  { name: '512 ids', prompt: 512, maxTokens: 16, rounds: 3 },
+  { name: '4,096 ids', prompt: 4096, maxTokens: 16, rounds: 2, decodeOnly: true },
 ];
+/** What finds the peer's best number of threads. */
+const TRIAL = { prompt: 128, maxTokens: 12 };
 
 let seed = 1;
 
@@ -87,36 +89,39 @@ async function againstLlama(peer, format, rate, limits, rounds) {
     peerFolder,
     await makeModel(peer, 'gguf', format),
   ]);
+  const ask = (side, threads, ids, maxTokens) =>
+    side.ask(
+      side === mlxk
+        ? { prompt: ids, maxTokens }
+        : { prompt: ids, maxTokens, threads, contextSize: ids.length + maxTokens + 16 },
+    );
   const rows = [];
   try {
+    await ask(mlxk, 0, freshPrompt(TRIAL.prompt), TRIAL.maxTokens);
+    const best = { prefill: [0, 1], decode: [0, 1] };
+    for (const threads of threadCounts()) {
+      const answer = await ask(llama, threads, freshPrompt(TRIAL.prompt), TRIAL.maxTokens);
+      const prefill = prefillSpeed(TRIAL.prompt, answer);
+      const decode = decodeSpeed(TRIAL.maxTokens, answer);
+      if (prefill > best.prefill[0]) best.prefill = [prefill, threads];
+      if (decode > best.decode[0]) best.decode = [decode, threads];
+    }
     for (const { name, prompt, maxTokens, rounds: count, decodeOnly } of rounds) {
-      const ask = (side, threads, ids) =>
-        side.ask(
-          side === mlxk
-            ? { prompt: ids, maxTokens }
-            : { prompt: ids, maxTokens, threads, contextSize: prompt + maxTokens + 16 },
-        );
-      // Warm-up, which also finds the peer's best number of threads.
-      await ask(mlxk, 0, freshPrompt(prompt));
-      const best = { prefill: [0, 1], decode: [0, 1] };
-      for (const threads of threadCounts()) {
-        const answer = await ask(llama, threads, freshPrompt(prompt));
-        const speeds = {
-          prefill: prefillSpeed(prompt, answer),
-          decode: decodeSpeed(maxTokens, answer),
-        };
-        for (const what of ['prefill', 'decode']) {
-          if (speeds[what] > best[what][0]) best[what] = [speeds[what], threads];
-        }
-      }
       const samples = { prefill: [], decode: [] };
       for (let i = 0; i < count; i++) {
         limits.push(await rate());
-        const wanted = [...new Set(decodeOnly ? [best.decode[1]] : [best.prefill[1], best.decode[1]])];
+        const wanted = [
+          ...new Set(decodeOnly ? [best.decode[1]] : [best.prefill[1], best.decode[1]]),
+        ];
         const answers = {};
         const order = i % 2 === 0 ? [0, ...wanted] : [...wanted, 0];
         for (const threads of order) {
-          answers[threads] = await ask(threads === 0 ? mlxk : llama, threads, freshPrompt(prompt));
+          answers[threads] = await ask(
+            threads === 0 ? mlxk : llama,
+            threads,
+            freshPrompt(prompt),
+            maxTokens,
+          );
         }
         for (const [what, speed] of [
           ['prefill', (answer) => prefillSpeed(prompt, answer)],
@@ -175,14 +180,36 @@ export async function measure(peer) {
     return { name: `${row.name}, part of what memory allows`, unit: '', mlxk: row.mlxk / bound };
   };
   for (const format of ['q4', 'q8', 'bf16']) {
-    const found = await againstLlama(peer, format, rate, limits, format === 'q4' ? ROUNDS : ROUNDS.slice(0, 1));
-    rows.push(...found, share(found.find((row) => row.name.includes('decode')), format));
+    const found = await againstLlama(
+      peer,
+      format,
+      rate,
+      limits,
+      format === 'q4' ? ROUNDS : ROUNDS.slice(0, 1),
+    );
+    rows.push(
+      ...found,
+      share(
+        found.find((row) => row.name.includes('decode')),
+        format,
+      ),
+    );
   }
   rows.push(await againstMlxLm(peer, 'q4'));
   const of = (key) => limits.map((limit) => limit[key]);
   rows.push(
-    { name: 'read bandwidth, all cores', unit: 'GB/s', mlxk: median(of('readGBps')), samples: of('readGBps') },
-    { name: 'float32, all cores', unit: 'GFLOP/s', mlxk: median(of('fp32GFlops')), samples: of('fp32GFlops') },
+    {
+      name: 'read bandwidth, all cores',
+      unit: 'GB/s',
+      mlxk: median(of('readGBps')),
+      samples: of('readGBps'),
+    },
+    {
+      name: 'float32, all cores',
+      unit: 'GFLOP/s',
+      mlxk: median(of('fp32GFlops')),
+      samples: of('fp32GFlops'),
+    },
   );
   return {
     conditions:

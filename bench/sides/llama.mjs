@@ -11,7 +11,12 @@ const [, , packageFolder, file] = process.argv;
 const found = createRequire(`${packageFolder}/`).resolve('node-llama-cpp');
 const { getLlama, LlamaLogLevel } = await import(pathToFileURL(found).href);
 
-const llama = await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error, maxThreads: 0 });
+const llama = await getLlama({
+  gpu: false,
+  build: 'never',
+  logLevel: LlamaLogLevel.error,
+  maxThreads: 0,
+});
 const model = await llama.loadModel({ modelPath: file });
 let context, of;
 
