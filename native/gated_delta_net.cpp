@@ -91,4 +91,23 @@ Array GatedDeltaNet::operator()(const Array& x, const LayerCache& cache) const {
   return out_proj_(mx::reshape(gated_in_f32(norm_(y), z), {batch, length, shape_.values()}));
 }
 
+FilteredProjections::FilteredProjections(const Weights& w, const GatedDeltaShape& s)
+    : shape_(s),
+      q_proj_(w["q_proj"], s.hidden_size, heads_width(s.key_heads, s.key_dim)),
+      k_proj_(w["k_proj"], s.hidden_size, s.keys()),
+      v_proj_(w["v_proj"], s.hidden_size, heads_width(s.value_heads, s.value_dim)),
+      q_conv1d_(w["q_conv1d"], s.keys(), s.kernel, false),
+      k_conv1d_(w["k_conv1d"], s.keys(), s.kernel, false),
+      v_conv1d_(w["v_conv1d"], s.values(), s.kernel, false) {}
+
+FilteredProjections::Projected FilteredProjections::operator()(const Array& x, const LayerCache& cache) const {
+  const auto filtered = [&](const Array& projected, const ShortConvolution& conv, int slot, int heads) {
+    const Array y = conv(projected, cache, slot);
+    return mx::reshape(y * mx::sigmoid(y), {x.dim(0), x.dim(1), heads, -1});
+  };
+  const auto [q, k] = unit_query_key(filtered(q_proj_(x), q_conv1d_, 0, shape_.key_heads),
+                                     filtered(k_proj_(x), k_conv1d_, 1, shape_.key_heads));
+  return {q, k, filtered(v_proj_(x), v_conv1d_, 2, shape_.value_heads)};
+}
+
 }  // namespace mlxk

@@ -54,4 +54,23 @@ class GatedDeltaNet : public Mixer {
   Linear out_proj_;
 };
 
+// Queries, keys and values by matrices of their own, each through a filter of its own and silu; q and k as
+// unit_query_key gives them. Tensors: q_proj, k_proj, v_proj, q_conv1d, k_conv1d, v_conv1d. Remembers the filters'
+// inputs in the first kSlots slots.
+class FilteredProjections {
+ public:
+  static constexpr int kSlots = 3;
+  struct Projected {
+    Array q, k, v;  // [B, L, heads, dim], of GatedDeltaShape
+  };
+
+  FilteredProjections(const Weights& w, const GatedDeltaShape& shape);
+  Projected operator()(const Array& x, const LayerCache& cache) const;
+
+ private:
+  GatedDeltaShape shape_;
+  Linear q_proj_, k_proj_, v_proj_;
+  ShortConvolution q_conv1d_, k_conv1d_, v_conv1d_;
+};
+
 }  // namespace mlxk

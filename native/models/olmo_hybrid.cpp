@@ -42,54 +42,42 @@ struct Config : DecoderConfig {
   std::unique_ptr<Mixer> mixer(const Weights& w, int layer) const;
 };
 
-// As GatedDeltaNet, with every projection and filter apart. Tensors: q_proj, k_proj, v_proj, each with a filter
-// (q_conv1d, ..); a_proj, b_proj, g_proj, A_log, dt_bias, o_norm, o_proj.
+// As GatedDeltaNet, with every projection and filter apart. Tensors: those of FilteredProjections; a_proj, b_proj,
+// g_proj, A_log, dt_bias, o_norm, o_proj.
 class DeltaNet final : public Mixer {
  public:
-  static constexpr int kSlots = 4;  // the inputs of the convolutions, the recurrence
+  static constexpr int kSlots = FilteredProjections::kSlots + 1;  // and the recurrence
 
   DeltaNet(const Weights& w, const GatedDeltaShape& s, bool allow_neg_eigval)
       : shape_(s),
         strength_(allow_neg_eigval ? 2.0f : 1.0f),
-        q_proj_(w["q_proj"], s.hidden_size, s.keys()),
-        k_proj_(w["k_proj"], s.hidden_size, s.keys()),
-        v_proj_(w["v_proj"], s.hidden_size, s.values()),
+        projections_(w, s),
         a_proj_(w["a_proj"], s.hidden_size, s.value_heads),
         b_proj_(w["b_proj"], s.hidden_size, s.value_heads),
         g_proj_(w["g_proj"], s.hidden_size, s.values()),
-        q_conv1d_(w["q_conv1d"], s.keys(), s.kernel, false),
-        k_conv1d_(w["k_conv1d"], s.keys(), s.kernel, false),
-        v_conv1d_(w["v_conv1d"], s.values(), s.kernel, false),
         rate_(mx::exp(mx::astype(w.take("A_log", {s.value_heads}), mx::Type::f32))),
         dt_bias_(w.take("dt_bias", {s.value_heads})),
         o_norm_(w["o_norm"], s.value_dim, s.norm_eps),
         o_proj_(w["o_proj"], s.values(), s.hidden_size) {}
 
   Array operator()(const Array& x, const LayerCache& cache) const override {
-    const int batch = x.dim(0), length = x.dim(1);
-    const auto convolved = [&](const Array& projected, const ShortConvolution& conv, int slot, int heads) {
-      const Array y = conv(projected, cache, slot);
-      return mx::reshape(y * mx::sigmoid(y), {batch, length, heads, -1});
-    };
-    const auto [q, k] = unit_query_key(convolved(q_proj_(x), q_conv1d_, 0, shape_.key_heads),
-                                       convolved(k_proj_(x), k_conv1d_, 1, shape_.key_heads));
-    const Array v = convolved(v_proj_(x), v_conv1d_, 2, shape_.value_heads);
+    const auto [q, k, v] = projections_(x, cache);
     const Array g = mx::exp(-(rate_ * mx::softplus(a_proj_(x) + dt_bias_)));
     const Array beta = mx::sigmoid(b_proj_(x)) * strength_;
-
-    const Array before = recall(cache, 3, {shape_.value_heads, shape_.value_dim, shape_.key_dim}, mx::Type::f32);
+    const int slot = FilteredProjections::kSlots;
+    const Array before = recall(cache, slot, {shape_.value_heads, shape_.value_dim, shape_.key_dim}, mx::Type::f32);
     const auto [y, state] = gated_delta(q, k, v, g, beta, before);
-    remember(cache, 3, state);
-    const Array gate = mx::reshape(g_proj_(x), {batch, length, shape_.value_heads, -1});
-    return o_proj_(mx::reshape(gated_in_f32(o_norm_(y), gate), {batch, length, shape_.values()}));
+    remember(cache, slot, state);
+    const Array gate = mx::reshape(g_proj_(x), y.shape());
+    return o_proj_(mx::reshape(gated_in_f32(o_norm_(y), gate), {x.dim(0), x.dim(1), -1}));
   }
 
  private:
   GatedDeltaShape shape_;
   float strength_;  // the most that is written; above one, a state may be turned over
-  Linear q_proj_, k_proj_, v_proj_, a_proj_, b_proj_, g_proj_;
-  ShortConvolution q_conv1d_, k_conv1d_, v_conv1d_;
-  Array rate_;  // float32
+  FilteredProjections projections_;
+  Linear a_proj_, b_proj_, g_proj_;
+  Array rate_;  // exp(A_log), float32
   Array dt_bias_;
   RMSNorm o_norm_;
   Linear o_proj_;
