@@ -36,13 +36,7 @@ struct Config : DecoderConfig {
   std::unique_ptr<FeedForward> feed_forward(const Weights& layer, int) const {
     const Weights w = layer["mlp"];
     if (num_experts == 0) return std::make_unique<GatedMLP>(w, hidden_size, intermediate_size);
-    // The original checkpoints hold the experts stacked already, gate and up in one.
-    for (const char* name : {"gate_up_proj", "down_proj"}) {
-      w["experts"].rename(name, std::string(name) + ".weight");
-    }
-    w.split("experts.gate_up_proj",
-            {{"switch_mlp.gate_proj", moe_intermediate_size}, {"switch_mlp.up_proj", moe_intermediate_size}});
-    w.rename("experts.down_proj", "switch_mlp.down_proj");
+    split_fused_experts(w, {hidden_size, moe_intermediate_size, num_experts}, false);
     return shared_expert_moe(w, {hidden_size, moe_intermediate_size, num_experts}, num_experts_per_tok, norm_topk_prob,
                              shared_expert_intermediate_size);
   }
@@ -65,10 +59,6 @@ struct Config : DecoderConfig {
     }
     const ConfigReader rotation = c.maybe("rope_parameters").value_or(c);
     rope = Rope(c, rotary_dims(rotation, head_dim, "partial_rotary_factor", 0.25f), 100000.0f);
-    names = {.embed_tokens = "language_model.model.embed_tokens",
-             .layers = "language_model.model.layers",
-             .norm = "language_model.model.norm",
-             .lm_head = "language_model.lm_head"};
   }
 };
 
@@ -82,22 +72,28 @@ bool is_original(const Config& c, const Weights& w) {
   return false;
 }
 
-// Checkpoints may hold the other parts of the multimodal model, layers that predict ahead, and other prefixes. The
-// original ones hold the norms less one.
+// The original checkpoints hold the norms less one.
 Config prepared(Config c, const Weights& w) {
-  for (const char* scope : {"vision_tower", "model.visual", "mtp", "model.mtp", "language_model.mtp"}) {
-    w[scope].discard();
-  }
-  w.rename("model.language_model", "language_model.model");
-  w.rename("model", "language_model.model");
-  w.rename("lm_head", "language_model.lm_head");
   if (is_original(c, w)) c.norm_offset = 1;
   return c;
 }
 
+// The language model, whichever prefix a checkpoint gives it; layers that predict ahead are discarded.
+Weights text_model(const Weights& w) {
+  const Weights tower = language_tower(w);
+  w.rename("model", "language_model.model");
+  w["mtp"].discard();
+  tower["mtp"].discard();
+  tower["model.mtp"].discard();
+  return tower;
+}
+
 class Qwen35 final : public Decoder<Config, PreNormBlock<Config>> {
  public:
-  Qwen35(const ConfigReader& reader, const Weights& w) : Decoder(prepared(Config(reader), w), w) {}
+  Qwen35(const ConfigReader& reader, const Weights& w) : Qwen35(Config(reader), text_model(w)) {}
+
+ private:
+  Qwen35(const Config& c, const Weights& w) : Decoder(prepared(c, w), w) {}
 };
 
 }  // namespace
