@@ -46,6 +46,10 @@ LatentAttention::LatentAttention(const Weights& weights, const LatentShape& s, c
       embed_q_(split_kv_b(weights, s)["embed_q"], s.heads, s.kv_lora_rank, s.qk_nope_head_dim),
       unembed_out_(weights["unembed_out"], s.heads, s.v_head_dim, s.kv_lora_rank),
       o_proj_(weights["o_proj"], heads_width(s.heads, s.v_head_dim), s.hidden_size, s.bias) {
+  if (s.output_gate != OutputGate::none) {
+    g_proj_.emplace(weights["g_proj"], s.hidden_size,
+                    s.output_gate == OutputGate::sigmoid ? s.heads * s.v_head_dim : s.heads);
+  }
   const int width = heads_width(s.heads, s.qk_nope_head_dim + s.qk_rope_head_dim);
   if (s.q_lora_rank == 0) {
     q_proj_.emplace(weights["q_proj"], s.hidden_size, width);
@@ -80,7 +84,9 @@ Array LatentAttention::operator()(const Array& x, const LayerCache& cache) const
   }
   const Array out =
       by_row(cache, parts, [&](const std::vector<Array>& row, int index) { return attend(row, cache, index); });
-  return o_proj_(mx::reshape(mx::swapaxes(out, 1, 2), {batch, length, -1}));
+  Array heads = mx::swapaxes(out, 1, 2);  // [B, L, H, D]
+  if (g_proj_) heads = heads * mx::sigmoid(mx::reshape((*g_proj_)(x), {batch, length, shape_.heads, -1}));
+  return o_proj_(mx::reshape(heads, {batch, length, -1}));
 }
 
 Array LatentAttention::attend(const std::vector<Array>& row, const LayerCache& cache, int index) const {

@@ -20,6 +20,7 @@ struct LatentShape {
   float scale;  // of the scores
   float norm_eps = 1e-6f;
   float q_lora_scale = 1, kv_lora_scale = 1;  // of the normalized latent vectors
+  OutputGate output_gate = OutputGate::none;  // by g_proj
   std::optional<IndexerShape> indexer{};      // queries attend to the positions it chooses; two states a layer
 
   // Reads the fields of the same names; `scale` follows from them and from YaRN's.
@@ -27,8 +28,8 @@ struct LatentShape {
 };
 
 // Tensors: q_proj, or q_a_proj, q_a_layernorm and q_b_proj; kv_a_proj_with_mqa, kv_a_layernorm, embed_q and unembed_out
-// (or kv_b_proj, which holds both), o_proj. Its state is a KVCache of one head: the latent vectors as keys, the rotated
-// parts as values.
+// (or kv_b_proj, which holds both), o_proj; g_proj with output_gate. Its state is a KVCache of one head: the latent
+// vectors as keys, the rotated parts as values.
 class LatentAttention : public Mixer {
  public:
   LatentAttention(const Weights& w, const LatentShape& shape, const Rope& rope);
@@ -52,6 +53,7 @@ class LatentAttention : public Mixer {
   RMSNorm kv_a_layernorm_;
   StackedMatrix embed_q_, unembed_out_;
   Linear o_proj_;
+  std::optional<Linear> g_proj_;
   std::optional<Indexer> indexer_;
 };
 

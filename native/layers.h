@@ -142,6 +142,7 @@ class Gate {
  public:
   explicit Gate(Activation activation);
   explicit Gate(Array (*function)(const Array& gate, const Array& up)) : function_(mx::fuse(function)) {}
+  explicit Gate(mx::Elementwise function) : function_(std::move(function)) {}
   Array operator()(const Array& gate, const Array& up) const { return function_(gate, up); }
 
  private:
