@@ -7,6 +7,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'apertus',
   'bailing_hybrid',
   'bailing_moe_linear',
+  'bailing_moe_v3',
   'cohere',
   'cohere2',
   'deepseek_v2',
