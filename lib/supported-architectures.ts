@@ -47,6 +47,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'joyai_llm_flash',
   'kimi_k2',
   'kimi_k25',
+  'kimi_k3',
   'kimi_linear',
   'kimi_vl',
   'lfm2',
