@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -19,6 +20,11 @@ const examples = readdirSync(docs)
   );
 
 describe('the schemas', () => {
+  it.each(schemaNames)('%s is to be had from the package', (name) => {
+    const found = createRequire(import.meta.url).resolve(`mlxk/schemas/${name}`);
+    expect(found.split(path.sep).join('/').endsWith(`schemas/${name}`)).toBe(true);
+  });
+
   it.each(schemaNames)('%s is sound', (name) => {
     expect(violations(null, name)).not.toEqual([]);
   });

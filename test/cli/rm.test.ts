@@ -210,6 +210,12 @@ describe('refused', () => {
     }
   });
 
+  it('is no model that is whole, however new its lock files are', async () => {
+    cache.add('org/model', CHAT_MODEL);
+    cache.addLock('org/model', 'a', Date.now() / 1000);
+    expect((await cache.json(['rm', 'org/model'])).data).toMatchObject({ lock_files_cleaned: 1 });
+  });
+
   it('is a model that is not whole and had a lock a moment ago', async () => {
     cache.add('org/model', {});
     cache.addLock('org/model', 'a', Date.now() / 1000);
