@@ -109,7 +109,7 @@ async function refuseOutsideTests(cache: string, env: CacheEnvironment): Promise
 async function removeModel(model: CachedModel, locks: string): Promise<RemoveResult> {
   const freedBytes = await diskBytes(model.folder);
   const lockFilesCleaned = (await lockFiles(locks)).length;
-  await rm(model.folder, { recursive: true });
+  await rm(model.folder, { recursive: true, force: true });
   await rm(locks, { recursive: true, force: true });
   return {
     model: model.id,
@@ -133,7 +133,7 @@ async function removeRevision(
   const used = new Set((await Promise.all(kept.map(({ folder }) => blobsOf(folder)))).flat());
   const unused = (await blobsOf(snapshot.folder)).filter((blob) => !used.has(blob));
   await removeRefs(model, snapshot.revision);
-  await rm(snapshot.folder, { recursive: true });
+  await rm(snapshot.folder, { recursive: true, force: true });
   await rm(path.join(model.folder, '.no_exist', snapshot.revision), {
     recursive: true,
     force: true,
@@ -173,14 +173,16 @@ async function removeRefs(model: CachedModel, commit: string): Promise<void> {
   }
 }
 
-/** Bytes of the files below a folder, links not followed. */
+/** Bytes of the files below a folder, links not followed; what vanishes meanwhile has none. */
 async function diskBytes(folder: string): Promise<number> {
-  const own = await lstat(folder);
-  if (!own.isDirectory()) return own.isFile() ? own.size : 0;
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const sizes = entries
-    .filter((entry) => entry.isFile())
-    .map(async (entry) => (await lstat(path.join(entry.parentPath, entry.name))).size);
+  const own = await lstat(folder).catch(() => undefined);
+  if (!own?.isDirectory()) return own?.isFile() ? own.size : 0;
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  const sizes = entries.map(async (entry) => {
+    if (!entry.isFile()) return 0;
+    const stats = await lstat(path.join(entry.parentPath, entry.name)).catch(() => undefined);
+    return stats?.size ?? 0;
+  });
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }
 

@@ -90,6 +90,16 @@ describe('a whole model', () => {
   });
 });
 
+it('several at once delete it together', async () => {
+  const files = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`${i}/file`, `${i}`]));
+  cache.add('org/model', files);
+  const ended = await Promise.all(
+    Array.from({ length: 4 }, () => remove('org/model', { env: cache.env })),
+  );
+  expect(ended.map(({ action }) => action)).toEqual(Array(4).fill('deleted'));
+  expect(isThere('org/model')).toBe(false);
+});
+
 describe('one revision', () => {
   it('is deleted with the blobs and refs that nothing else needs', async () => {
     cache.add(
