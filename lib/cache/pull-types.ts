@@ -3,6 +3,7 @@
  */
 
 import type { RetryPolicy } from '../hub/retry.js';
+import type { CacheEnvironment } from './layout.js';
 
 export interface PullOptions {
   /** Cache to write to. Default: the one of the Hugging Face tools (`HF_HUB_CACHE`, `HF_HOME`). */
@@ -20,6 +21,8 @@ export interface PullOptions {
   readonly token?: string | null | undefined;
   /** Default: `HF_ENDPOINT`, else huggingface.co. */
   readonly endpoint?: string | undefined;
+  /** In place of `process.env`. */
+  readonly env?: CacheEnvironment | undefined;
   /** Requests at once. Default: 8. */
   readonly connections?: number | undefined;
   /** Size of the ranges that files are fetched in. Default: a 64th of the file, from 256 KiB to 16 MiB. */

@@ -36,7 +36,7 @@ const PREFLIGHT_STALL_MS = 10_000;
  */
 export async function pull(spec: string, options: PullOptions = {}): Promise<PullResult> {
   const { id, revision } = target(spec, options.revision);
-  const settings = await hubSettings(options);
+  const settings = await hubSettings(options, options.env);
   if (settings.offline) {
     throw new MlxkError('download_failed', `${id} cannot be downloaded: HF_HUB_OFFLINE is set`, {
       reason: 'offline',
@@ -61,7 +61,7 @@ export async function pull(spec: string, options: PullOptions = {}): Promise<Pul
   const probed = files[0];
   if (probed !== undefined) await probe(client, model, probed);
 
-  const cacheFolder = path.resolve(options.cacheFolder ?? hubCacheFolder());
+  const cacheFolder = path.resolve(options.cacheFolder ?? hubCacheFolder(options.env));
   const folders = foldersOf(cacheFolder, folderNameOf(id));
   const snapshot = path.join(folders.snapshots, model.commit);
   const missing = await missingFiles(folders, snapshot, files);

@@ -7,12 +7,14 @@ import { once } from 'node:events';
 import { statSync } from 'node:fs';
 import path from 'node:path';
 
+import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { checkHealth } from '../../lib/cache/check.js';
 import { list } from '../../lib/cache/list.js';
 import { acquireLock } from '../../lib/cache/lock.js';
 import { pull } from '../../lib/cache/pull.js';
+import { matchesAny } from '../../lib/hub/patterns.js';
 import { remove } from '../../lib/cache/remove.js';
 import { type Ended, mlxk, run } from '../helpers/child.js';
 import { HubServer } from '../helpers/hub-server/index.js';
@@ -192,5 +194,25 @@ except Timeout:
     expect(await inPython(attempt)).toBe('held');
     await lock.release();
     expect(await inPython(attempt)).toBe('taken');
+  });
+});
+
+describe('patterns of files', () => {
+  it('mean to mlxk what they mean to Python', async () => {
+    const alphabet = fc.constantFrom(...Array.from('ab.*?[]!-/'));
+    const text = fc.array(alphabet, { maxLength: 9 }).map((characters) => characters.join(''));
+    const pairs = fc.sample(fc.tuple(text, text), { numRuns: 3000, seed: 1 });
+    const python = JSON.parse(
+      await inPython(`
+import json
+from fnmatch import fnmatchcase
+pairs = json.loads(${JSON.stringify(JSON.stringify(pairs))})
+print(json.dumps([fnmatchcase(name, pattern + "*" if pattern.endswith("/") else pattern) for name, pattern in pairs]))`),
+    ) as boolean[];
+    const differing = pairs.filter(
+      ([name, pattern], index) => matchesAny(name, [pattern]) !== python[index],
+    );
+    expect(differing).toEqual([]);
+    expect(python.filter(Boolean).length).toBeGreaterThan(50);
   });
 });

@@ -514,6 +514,21 @@ describe('through a bad connection', () => {
     expect(straysIn(cache)).toEqual([]);
   });
 
+  it('that compresses what it should not, all arrives', async () => {
+    hub.faults.add(({ host }) => host === 'hub', { kind: 'gzip' });
+    const { folder } = await pull('org/model', options());
+    expect(wrongIn(folder, files)).toEqual([]);
+  });
+
+  it('that leads from one place of the hub to another, it follows, with the token', async () => {
+    hub.tokens.set('hf_me', 'me');
+    hub.faults.add(({ file }) => file === 'config.json', { kind: 'redirect', to: '?cached=1' }, 2);
+    const { folder } = await pull('org/model', options({ token: 'hf_me' }));
+    expect(wrongIn(folder, files)).toEqual([]);
+    const followed = hub.requests.filter(({ query }) => query.has('cached'));
+    expect(followed.map(({ headers }) => headers.authorization)).toContain('Bearer hf_me');
+  });
+
   it('the first question may fail: then there is a warning', async () => {
     hub.faults.add(
       ({ path: asked }) => asked.includes('/revision/'),
@@ -601,16 +616,16 @@ describe('a lie about a file is found out:', () => {
   });
 });
 
-describe('two at once', () => {
-  it('fetch each byte once, and both have the whole', async () => {
+describe('eight at once', () => {
+  it('fetch each byte once, and all have the whole', async () => {
     const files = modelFiles({ shards: 4 });
     hub.add('org/model', files);
     hub.faults.add(({ file }) => isShard(file), { kind: 'slow', chunkBytes: 8192, pauseMs: 1 });
     const events: PullEvent[] = [];
-    const results = await Promise.all([
-      pull('org/model', options({ onProgress: (event) => events.push(event) })),
-      pull('org/model', options({ onProgress: (event) => events.push(event) })),
-    ]);
+    const onProgress = (event: PullEvent): void => void events.push(event);
+    const results = await Promise.all(
+      Array.from({ length: 8 }, () => pull('org/model', options({ onProgress }))),
+    );
     for (const { folder } of results) expect(wrongIn(folder, files)).toEqual([]);
     expect(hub.fileBytesSent()).toBe(total(files));
     expect(events).toContainEqual(expect.objectContaining({ type: 'waiting' }));

@@ -39,6 +39,8 @@ export type Fault =
   | { kind: 'ignore-range' }
   /** Sends another range than was asked for, under its true name. */
   | { kind: 'other-range'; by: number }
+  /** Compresses the whole, as a network in between may do. */
+  | { kind: 'gzip' }
   /** Changes headers of the answer; `undefined` leaves one out. */
   | { kind: 'headers'; headers: Record<string, string | undefined> }
   /** Redirects there. */

@@ -4,6 +4,7 @@
 
 import type { ServerResponse } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 
 import { type Fault, find, type SeenRequest } from './faults.js';
 
@@ -40,6 +41,9 @@ export async function sendFile(
   const longer = find(faults, 'longer');
   if (longer !== undefined) body = Buffer.concat([body, Buffer.alloc(longer.by, 'x')]);
 
+  const gzip = range === undefined && find(faults, 'gzip') !== undefined;
+  if (gzip) body = gzipSync(body);
+
   request.status = range === undefined ? 200 : 206;
   const all: Record<string, string | undefined> = {
     'content-type': 'application/octet-stream',
@@ -48,6 +52,7 @@ export async function sendFile(
     etag,
     ...(range && { 'content-range': `bytes ${start}-${end - 1}/${content.length}` }),
     ...headers,
+    ...(gzip && { 'content-encoding': 'gzip' }),
     ...find(faults, 'headers')?.headers,
   };
   for (const [name, value] of Object.entries(all)) {
