@@ -35,6 +35,8 @@ export interface Golden {
   model_type: string;
   /** Type of the weights on disk where it is not float32; the reference computed in float32 all the same. */
   weights?: 'float32' | 'float16' | 'bfloat16';
+  /** How the weights are quantized, as the case asks for it. */
+  quantize?: object | null;
   /** With 16-bit weights: how far the reference is from its own float32 scores when it computes in 16 bits. */
   own_error?: number;
   runs: GoldenRun[];
