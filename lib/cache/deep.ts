@@ -41,21 +41,35 @@ export async function deepHealth(
   let doneBytes = 0;
   let verifiedFiles = 0;
   const wrong: string[] = [];
+  const unreadable: string[] = [];
   for (const file of files.files) {
     const blob = await blobOf(path.join(files.folder, file.name));
-    if (blob !== undefined && file.size >= 0) {
-      const found = await contentHash(blob, file, options.signal, (bytes) => {
+    if (blob === undefined || file.size < 0) {
+      doneBytes += Math.max(0, file.size);
+      continue;
+    }
+    try {
+      const found = await contentHash(blob, file, (bytes) => {
         doneBytes += bytes;
         options.onProgress?.({ model: located.name, doneBytes, totalBytes });
+        options.signal?.throwIfAborted();
       });
       verifiedFiles += 1;
       if (found !== path.basename(blob)) wrong.push(file.name);
-    } else {
-      doneBytes += Math.max(0, file.size);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+      unreadable.push(file.name);
     }
   }
-  if (!plain.healthy || wrong.length === 0) return { ...plain, verifiedFiles };
-  return { healthy: false, reason: `Checksum mismatch: ${wrong.join(', ')}`, verifiedFiles };
+  if (!plain.healthy) return { ...plain, verifiedFiles };
+  const problem = listed('Checksum mismatch', wrong) ?? listed('Unreadable files', unreadable);
+  return problem === undefined
+    ? { ...plain, verifiedFiles }
+    : { healthy: false, reason: problem, verifiedFiles };
+}
+
+function listed(what: string, names: readonly string[]): string | undefined {
+  return names.length === 0 ? undefined : `${what}: ${names.join(', ')}`;
 }
 
 /** The blob a file of a snapshot links to, when its name is a hash. */
@@ -69,7 +83,6 @@ async function blobOf(file: string): Promise<string | undefined> {
 async function contentHash(
   blob: string,
   { size }: FolderFile,
-  signal: AbortSignal | undefined,
   onRead: (bytes: number) => void,
 ): Promise<string> {
   const hash = hashFor(path.basename(blob), size);
@@ -77,7 +90,6 @@ async function contentHash(
     const bytes = chunk as Buffer;
     hash.update(bytes);
     onRead(bytes.length);
-    signal?.throwIfAborted();
   }
   return hash.digest('hex');
 }

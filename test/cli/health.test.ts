@@ -1,9 +1,10 @@
-import { mkdirSync, readdirSync, realpathSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, realpathSync, writeFileSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { checkHealth } from '../../lib/cache/check.js';
 import { CHAT_MODEL, COMMIT, FixtureCache, writeFiles } from '../helpers/fixture-cache.js';
 import { removeTemporaryFolders } from '../helpers/temporary.js';
 
@@ -149,6 +150,22 @@ describe('--deep', () => {
     expect((await report('model', '--deep')).unhealthy[0]!.reason).toBe(
       'Checksum mismatch: config.json',
     );
+  });
+
+  it('tells of files that cannot be read', async () => {
+    cache.add('org/model', CHAT_MODEL);
+    const link = path.join(cache.repository('org/model'), 'snapshots', COMMIT, 'model.safetensors');
+    chmodSync(realpathSync(link), 0);
+    chmodSync(cache.home, 0o755);
+    // The superuser may do anything, so it becomes nobody for a while.
+    const isRoot = process.getuid!() === 0;
+    if (isRoot) process.seteuid!(65_534);
+    try {
+      const { unhealthy } = await checkHealth('org/model', { deep: true, env: cache.env });
+      expect(unhealthy[0]!.reason).toBe('Unreadable files: model.safetensors');
+    } finally {
+      if (isRoot) process.seteuid!(0);
+    }
   });
 
   it('compares nothing where no hash is known', async () => {
