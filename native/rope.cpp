@@ -86,9 +86,11 @@ std::vector<float> longrope(const ConfigReader& scaling, int dims, float base) {
 }
 
 // What LongRoPE multiplies the rotated part by, from the lengths before and after stretching.
-float longrope_magnitude(const ConfigReader& config) {
-  const float original = config.positive("original_max_position_embeddings", 4096.0f);
-  config.require(original > 1, "original_max_position_embeddings", "must be above 1");
+float longrope_magnitude(const ConfigReader& config, const ConfigReader& scaling) {
+  constexpr const char* kOriginal = "original_max_position_embeddings";
+  const ConfigReader& from = config.has(kOriginal) ? config : scaling;
+  const float original = from.positive(kOriginal, 4096.0f);
+  from.require(original > 1, "original_max_position_embeddings", "must be above 1");
   const float stretch = config.positive("max_position_embeddings", 131072.0f) / original;
   return stretch <= 1 ? 1.0f : std::sqrt(1 + std::log(stretch) / std::log(original));
 }
@@ -143,7 +145,7 @@ void Rope::scale(const ConfigReader& config, const std::optional<ConfigReader>& 
                  yarn_magnitude(factor, scaling->number("mscale_all_dim", 0.0f));
   } else if (type == "longrope" || type == "su") {
     lambda = longrope(*scaling, dims, base);
-    magnitude_ = longrope_magnitude(config);
+    magnitude_ = longrope_magnitude(config, *scaling);
   } else {
     scaling->refuse(type_field,
                     "must be one of default, dynamic, linear, llama3, longrope, mrope, proportional, su, yarn, got " +
