@@ -30,12 +30,14 @@ DecoderConfig::DecoderConfig(const ConfigReader& c, const DecoderFields& f)
 Weights language_tower(const Weights& w) {
   const Weights model = w["model"];
   for (const char* part :
-       {"visual", "vision_tower", "vision_model", "vision_encoder", "vision_embed_tokens", "audio_tower",
-        "embed_vision", "embed_audio", "multi_modal_projector", "mm_projector", "patch_merge_mlp"}) {
+       {"visual", "vision_tower", "vision_model", "vision_encoder", "vision_embed_tokens", "vision_embedder",
+        "vision_language_adapter", "vision_adapter", "vision_projection", "audio_tower", "embed_vision", "embed_audio",
+        "multi_modal_projector", "mm_projector", "patch_merge_mlp", "patch_merger", "image_newline"}) {
     w[part].discard();
     model[part].discard();
   }
   w.rename("model.language_model", "language_model.model");
+  w.rename("model", "language_model.model");
   w.rename("lm_head", "language_model.lm_head");
   return w["language_model"];
 }

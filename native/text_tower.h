@@ -1,5 +1,5 @@
-// The text model inside a multimodal checkpoint: where its settings and its weights are. The towers that see and hear
-// are dropped. Thread: engine thread only.
+// The text model inside a multimodal checkpoint, run by the architecture it has alone. The towers that see and hear are
+// dropped. Thread: engine thread only.
 
 #pragma once
 
@@ -13,11 +13,7 @@ namespace mlxk {
 // `text_config`, or the document itself where the text model's fields stand there.
 ConfigReader text_config(const ConfigReader& config);
 
-// The text model's tensors under the names it has alone (model.layers.0, lm_head), whichever of the layouts the
-// checkpoint has: language_model.model.layers, model.language_model.layers, or model.layers beside the other towers.
-Weights text_weights(const Weights& w);
-
-// The architecture `model_type` on these settings and the text model's part of `w`.
+// The architecture `model_type` on these settings and the language tower of `w`.
 std::unique_ptr<Model> text_tower(const std::string& model_type, const ConfigReader& text, const Weights& w);
 
 }  // namespace mlxk

@@ -227,7 +227,7 @@ Array rescaled(const Array& x, const Array& like) {
 
 class Gemma3n final : public Decoder<Config, Block> {
  public:
-  Gemma3n(const ConfigReader& reader, const Weights& w) : Gemma3n(Config(text_config(reader)), text_weights(w)) {}
+  Gemma3n(const ConfigReader& reader, const Weights& w) : Gemma3n(Config(text_config(reader)), language_tower(w)) {}
 
   Array hidden(const Array& ids, Batch& batch) const override {
     const Array h = embed(ids, batch) * std::sqrt(static_cast<float>(config().hidden_size));
