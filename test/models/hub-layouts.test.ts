@@ -103,6 +103,52 @@ const layouts: [string, string, Changes['tensors']][] = [
       t.set('h.0.attn.bias', { dtype: 'F32', shape: [1, 1, 2, 2], data: Buffer.alloc(16) });
     },
   ],
+  [
+    'gemma3',
+    'the text tower within the model, another one beside it',
+    (t) => {
+      rename(t, /^language_model\.model\./, asItIs, 'model.language_model.');
+      t.set('model.vision_tower.norm.weight', t.get('model.language_model.norm.weight')!);
+    },
+  ],
+  [
+    'gemma4_unified',
+    'the text tower within the model, gate and up of all experts in one, buffers along',
+    (t) => {
+      rename(t, /^language_model\.model\./, asItIs, 'model.language_model.');
+      rename(t, /^language_model\.lm_head/, asItIs, 'lm_head');
+      for (const name of [...t.keys()].filter((key) => key.includes('.switch_glu.gate_proj'))) {
+        const gate = parts(pull(t, name));
+        const up = parts(pull(t, name.replace('gate_proj', 'up_proj')));
+        const both = joined(gate.map((one, i) => joined([...parts(one), ...parts(up[i]!)])));
+        t.set(name.replace('switch_glu.gate_proj.weight', 'gate_up_proj'), both);
+      }
+      rename(t, /switch_glu\.down_proj\.weight$/, asItIs, 'down_proj');
+      const number = { dtype: 'F32', shape: [], data: Buffer.alloc(4) };
+      t.set('model.language_model.layers.0.mlp.up_proj.input_max', number);
+      t.set('model.embed_vision.weight', number);
+    },
+  ],
+  [
+    'qwen2_vl',
+    'the text tower under the names it has alone, another one beside it',
+    (t) => {
+      rename(t, /^language_model\./, asItIs, '');
+      t.set('visual.norm.weight', t.get('model.norm.weight')!);
+    },
+  ],
+  [
+    'gpt_neox',
+    'names of its own, the causal mask along',
+    (t) => {
+      rename(t, /^model\.h\./, asItIs, 'gpt_neox.layers.');
+      rename(t, /^model\.embed_out/, asItIs, 'embed_out');
+      rename(t, /^model\./, asItIs, 'gpt_neox.');
+      const mask = { dtype: 'F32', shape: [1, 1, 2, 2], data: Buffer.alloc(16) };
+      t.set('gpt_neox.layers.0.attention.bias', mask);
+    },
+  ],
+  ['gptj', 'another prefix', (t) => rename(t, /^model\./, asItIs, 'transformer.')],
 ];
 
 describe('a checkpoint as transformers lays it out', () => {
