@@ -60,6 +60,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mamba2',
   'mimo',
   'minicpm',
+  'minicpm3',
   'ministral3',
   'mistral',
   'mistral3',
