@@ -68,6 +68,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mixtral',
   'nanochat',
   'nemotron',
+  'nemotron-nas',
   'nemotron_h',
   'olmo2',
   'olmo3',
