@@ -73,6 +73,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'olmo2',
   'olmo3',
   'olmo_hybrid',
+  'openelm',
   'phi',
   'phi3',
   'pixtral',
