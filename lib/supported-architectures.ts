@@ -77,6 +77,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'phi',
   'phi3',
   'pixtral',
+  'plamo',
   'plamo2',
   'plamo3',
   'qwen',
