@@ -66,6 +66,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mistral3',
   'mistral4',
   'mixtral',
+  'nanbeige',
   'nanochat',
   'nemotron',
   'nemotron-nas',
