@@ -43,6 +43,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'internlm2',
   'internlm3',
   'iquestcoder',
+  'iquestloopcoder',
   'jamba',
   'joyai_llm_flash',
   'kimi_k2',
