@@ -99,6 +99,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'smollm3',
   'stablelm',
   'starcoder2',
+  'talkie',
   'telechat3',
   'xverse',
   'youtu_llm',
