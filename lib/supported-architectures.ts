@@ -67,6 +67,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mistral3',
   'mistral4',
   'mixtral',
+  'muse_glimmer',
   'nanbeige',
   'nanochat',
   'nemotron',
