@@ -5,6 +5,7 @@
 
 export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'apertus',
+  'baichuan_m1',
   'bailing_hybrid',
   'bailing_moe_linear',
   'bailing_moe_v3',
