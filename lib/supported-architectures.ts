@@ -4,6 +4,7 @@
  */
 
 export const SUPPORTED_ARCHITECTURES: readonly string[] = [
+  'afm7',
   'apertus',
   'baichuan_m1',
   'bailing_hybrid',
