@@ -20,6 +20,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'exaone4',
   'falcon_h1',
   'falcon_mamba',
+  'gear',
   'gemma',
   'gemma2',
   'gemma3',
