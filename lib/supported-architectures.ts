@@ -10,6 +10,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'bailing_hybrid',
   'bailing_moe_linear',
   'bailing_moe_v3',
+  'bitnet',
   'cohere',
   'cohere2',
   'deepseek_v2',

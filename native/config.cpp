@@ -275,6 +275,8 @@ QuantizationConfig read_quantization(const ConfigReader& config) {
   const std::string method = foreign->text("quant_method");
   if (method == "mxfp4") return {Quantization{32, 4, method}, {}};
   if (method == "mxfp8") return {Quantization{32, 8, method}, {}};
+  // The architecture of that name repacks its ternary matrices itself.
+  if (method == "bitnet" && config.text("model_type", "") == method) return {};
   unsupported(foreign->path("quant_method") + " is " + quoted(method) +
               "; supported are models quantized by MLX, and the methods mxfp4 and mxfp8");
 }

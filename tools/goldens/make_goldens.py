@@ -23,6 +23,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.generate import generate_step
+from mlx_lm.models.bitlinear_layers import BitLinear
 from mlx_lm.models.cache import ChunkedKVCache, make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
@@ -48,11 +49,25 @@ def draw(name, shape, rng):
     return 1 + noise / 4 if "norm" in name else noise / 5
 
 
+def drawn(name, value, rng):
+    if value.dtype == mx.uint8:  # ternary matrices: four values a byte
+        values = rng.integers(0, 3, (*value.shape, 4)) << np.array([0, 2, 4, 6])
+        return mx.array(values.sum(-1).astype(np.uint8))
+    return mx.array(draw(name, value.shape, rng).astype(np.float32))
+
+
+def ternary_matmul(layer, x, packed):
+    """What BitLinear computes by a kernel that there is for Metal alone."""
+    rows = mx.concatenate([(packed >> (2 * i)) & 3 for i in range(4)], axis=0)
+    y = x @ (rows.astype(x.dtype) - 1).T
+    return y / layer.weight_scale if layer.invert_weight_scales else y * layer.weight_scale
+
+
 def random_model(config, rng):
     model_class, args_class = _get_classes(config)
     model = model_class(args_class.from_dict(config))
     parameters = [
-        (name, mx.array(draw(name, value.shape, rng).astype(np.float32)))
+        (name, drawn(name, value, rng))
         for name, value in sorted(tree_flatten(model.parameters()))
     ]
     model.update(tree_unflatten(parameters))
@@ -231,6 +246,7 @@ def main():
     mx.set_default_device(mx.cpu)
     # Its chunked cache drops what it takes for older chunks by whole steps, 256: longer than the chunks of tiny models.
     ChunkedKVCache.step = 8
+    BitLinear.execute_matmul_kernel = ternary_matmul
     mx.disable_compile()  # on this back end it calls a C++ compiler at run time; the bits are the same
     names = arguments.cases or sorted(
         file.parent.name for file in arguments.goldens.glob("*/case.json")
