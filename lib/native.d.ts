@@ -250,6 +250,8 @@ export interface NativeAddon {
     plan: string,
     onProgress: (doneBytes: number, totalBytes: number) => void,
   ): { promise: Promise<void>; cancel(): void };
+  /** Rejects when a folder's config and the names, types and shapes of its tensors make no model; reads no tensor. */
+  checkModel(folder: string): Promise<void>;
   /** @throws `validation_error` / `tokenizer_invalid`. `json` is the content of tokenizer.json. */
   Tokenizer: new (json: Uint8Array) => NativeTokenizer;
   Detokenizer: new (tokenizer: NativeTokenizer, skipSpecialTokens: boolean) => NativeDetokenizer;

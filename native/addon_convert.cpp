@@ -89,7 +89,8 @@ Napi::Value read_safetensors(const Napi::CallbackInfo& info) {
 
 // --- convert -------------------------------------------------------------------------------------------------------
 
-class ConvertMailbox final : public Mailbox {
+// The end of a task, and progress before it where there is any.
+class WorkMailbox final : public Mailbox {
  public:
   using Mailbox::Mailbox;
 
@@ -138,7 +139,7 @@ class ConvertMailbox final : public Mailbox {
 // The plan is read and the files are opened on the engine thread: both take time with many tensors.
 class ConvertTask final : public Task {
  public:
-  ConvertTask(std::string plan, std::shared_ptr<ConvertMailbox> mailbox)
+  ConvertTask(std::string plan, std::shared_ptr<WorkMailbox> mailbox)
       : plan_(std::move(plan)), mailbox_(std::move(mailbox)) {}
 
   bool step() override {
@@ -163,9 +164,42 @@ class ConvertTask final : public Task {
 
  private:
   std::string plan_;
-  std::shared_ptr<ConvertMailbox> mailbox_;
+  std::shared_ptr<WorkMailbox> mailbox_;
   std::unique_ptr<Conversion> conversion_;
 };
+
+class CheckTask final : public Task {
+ public:
+  CheckTask(std::string folder, std::shared_ptr<WorkMailbox> mailbox)
+      : folder_(std::move(folder)), mailbox_(std::move(mailbox)) {}
+
+  bool step() override {
+    Loader::check(folder_);
+    return true;
+  }
+  void finished() override { mailbox_->end({}); }
+  void failed(const EngineError& error) override { mailbox_->end(error); }
+
+ private:
+  std::string folder_;
+  std::shared_ptr<WorkMailbox> mailbox_;
+};
+
+Napi::Value check_model(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    std::string folder = string_argument(info, 0, "folder");
+    Environment& environment = Environment::of(env);
+    const auto& engine = environment.running();
+    const uint64_t id = Engine::new_id();
+    auto deferred = std::make_unique<Napi::Promise::Deferred>(env);
+    const Napi::Promise promise = deferred->Promise();
+    environment.channel->expect(id, {{}, std::move(deferred), {}});
+    auto mailbox = std::make_shared<WorkMailbox>(environment.channel, id);
+    engine->start(environment.id, id, std::make_shared<CheckTask>(std::move(folder), std::move(mailbox)));
+    return promise;
+  });
+}
 
 Napi::Value convert(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -184,7 +218,7 @@ Napi::Value convert(const Napi::CallbackInfo& info) {
     environment.channel->expect(id, {Napi::Persistent(on_progress), std::move(deferred), {}});
     engine->start(
         environment.id, id,
-        std::make_shared<ConvertTask>(std::move(plan), std::make_shared<ConvertMailbox>(environment.channel, id)));
+        std::make_shared<ConvertTask>(std::move(plan), std::make_shared<WorkMailbox>(environment.channel, id)));
     return converting;
   });
 }
@@ -193,6 +227,7 @@ Napi::Value convert(const Napi::CallbackInfo& info) {
 
 void register_convert(Napi::Env env, Napi::Object exports) {
   exports.Set("readSafetensors", Napi::Function::New(env, read_safetensors, "readSafetensors"));
+  exports.Set("checkModel", Napi::Function::New(env, check_model, "checkModel"));
   exports.Set("convert", Napi::Function::New(env, convert, "convert"));
 }
 

@@ -1,4 +1,5 @@
-// What the addon offers for making model folders (lib/native.d.ts: readSafetensors, convert). Thread: JS thread.
+// What the addon offers for making model folders (lib/native.d.ts: readSafetensors,
+// convert, checkModel). Thread: JS thread.
 
 #pragma once
 

@@ -25,7 +25,7 @@ Memory allocate(uint64_t bytes) {
   return memory;
 }
 
-mx::Type array_type(Dtype dtype) {
+mx::Type numeric_type(Dtype dtype) {
   switch (dtype) {
     case Dtype::F16: return mx::Type::f16;
     case Dtype::BF16: return mx::Type::bf16;
@@ -38,7 +38,7 @@ mx::Type array_type(Dtype dtype) {
 }
 
 // The type of numbers that are not cast.
-mx::Type kept_type(const ByteSource& source) { return source.block ? mx::Type::f32 : array_type(source.dtype); }
+mx::Type kept_type(const ByteSource& source) { return source.block ? mx::Type::f32 : numeric_type(source.dtype); }
 
 Dtype dtype_of(mx::Type type) {
   switch (type) {
@@ -139,7 +139,7 @@ void Conversion::check(const ConversionJob& job) const {
   if (job.weight.block) type = Dtype::F32;
   if (job.from) type = affine_source ? job.scales->dtype : Dtype::BF16;
   if (job.cast && (!job.from || affine_source)) type = dtype_of(*job.cast);
-  if (!is_copy(job)) array_type(type);
+  if (!is_copy(job)) numeric_type(type);
   if (!job.to) {
     target(job.weight_to, job.columns * dtype_size(type), type);
     return;
@@ -240,7 +240,7 @@ Array Conversion::read(const ByteSource& source, uint64_t first, const mx::Shape
     }
     memory = std::move(ordered);
   }
-  if (!source.block) return mx::from_memory(memory.release(), shape, array_type(source.dtype), std::free);
+  if (!source.block) return mx::from_memory(memory.release(), shape, numeric_type(source.dtype), std::free);
   Memory numbers = allocate(rows * columns * sizeof(float));
   decode_blocks(*source.block, {static_cast<const uint8_t*>(memory.get()), static_cast<size_t>(rows * row_bytes)},
                 {static_cast<float*>(numbers.get()), static_cast<size_t>(rows * columns)});

@@ -59,6 +59,20 @@ Loader::Loader(const std::string& folder, int context_length, uint64_t memory_by
   }
 }
 
+void Loader::check(const std::string& folder) {
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  const ConfigReader config = checkpoint.config();
+  const ModelFactory factory = find_model(config.text("model_type"));
+  std::map<std::string, Array> tensors;
+  for (const auto& [entry, file] : checkpoint.tensors()) {
+    const mx::Shape shape(entry.shape.begin(), entry.shape.end());
+    tensors.emplace(entry.name, mx::zeros(shape, array_type(entry.dtype)));  // never evaluated, so without memory
+  }
+  const Weights weights(std::move(tensors), read_quantization(config));
+  factory(config, weights);
+  weights.finish("the weights");
+}
+
 bool Loader::step() {
   uint64_t read = 0;
   while (next_ < checkpoint_.tensors().size() && read < kStepBytes) {

@@ -48,6 +48,10 @@ class Loader {
   // insufficient_memory when the weights exceed `memory_bytes` less what is in use.
   Loader(const std::string& folder, int context_length, uint64_t memory_bytes);
 
+  // Proves that a folder holds a model by its config and the names, types and shapes of its tensors; reads none of
+  // them. Throws what the constructor and `finish` throw.
+  static void check(const std::string& folder);
+
   uint64_t total_bytes() const { return checkpoint_.total_bytes(); }
   uint64_t done_bytes() const { return done_bytes_; }
 

@@ -166,6 +166,7 @@ async function convertWeights(
       await writeText(out, name, text);
     }
     await writeText(out, 'README.md', await cardOf(folder));
+    if (!settings.skipHealth) await checkModel(out);
     contentHash = await manage(folder, out, settings);
   });
   const warning = coarser(quantize?.bits, quantized.bits);
@@ -174,6 +175,15 @@ async function convertWeights(
     ...(warning !== undefined && { warning }),
     contentHash,
   };
+}
+
+/** What does not load is not kept: a source may have a layout of its own, or lack something. */
+async function checkModel(folder: string): Promise<void> {
+  try {
+    await addon().checkModel(folder);
+  } catch (error) {
+    throw fromNative(error);
+  }
 }
 
 /** The addon makes the weight files; an abort ends it between two steps. */

@@ -38,7 +38,7 @@ const EXPERT_NAMES: Readonly<Record<string, string>> = {
 const FOREIGN: readonly { readonly types: RegExp; readonly name: RegExp }[] = [
   { types: /./, name: /\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|weight_shape)$/ },
   { types: /^gpt_oss$/, name: /gate_up_proj|_blocks$/ },
-  { types: /^(deepseek_v3|kimi|glm4_moe_lite)/, name: /\.kv_b_proj\./ },
+  { types: /^(deepseek_v3|deepseek_v32|glm4_moe_lite|mistral4)$/, name: /\.kv_b_proj\./ },
   { types: /^qwen3_(next|5)/, name: /\.experts\.\d+\.|^mtp\.|\.mtp\./ },
   { types: /^gpt2$/, name: /^(h|wte|wpe|ln_f)\./ },
 ];

@@ -14,7 +14,13 @@ import type {
 } from '../native.js';
 import { parameterOrder } from './parameter-order.js';
 import type { Parameter } from './parameters.js';
-import { Quantizer, type QuantizeSettings, type SourceQuantization } from './quantization.js';
+import {
+  Quantizer,
+  type QuantizeSettings,
+  type SourceQuantization,
+  suffixOf,
+} from './quantization.js';
+import { CLASSES, NEVER_CAST } from './recorded-classes.js';
 import type { Config } from './source.js';
 
 /** mlx-lm's limit of one file, 5 GiB. */
@@ -73,8 +79,8 @@ const TYPE_BYTES: Readonly<Record<string, number>> = {
   I64: 8,
 };
 const FLOATS: ReadonlySet<string> = new Set(['F16', 'BF16', 'F32']);
-/** Sums of routers that lose experts when they are rounded (`cast_predicate` of mlx-lm's models). */
-const NEVER_CAST = /e_score_correction_bias|expert_bias/;
+/** For classes that are not recorded: sums of routers, which lose experts when they are rounded. */
+const USUALLY_NOT_CAST = /e_score_correction_bias|expert_bias/;
 
 /** @param folder where the files are to be made */
 export function layOut(
@@ -99,7 +105,7 @@ export function layOut(
   for (const name of names) {
     const parameter = byName.get(name);
     if (parameter === undefined || isPartOfMatrix(name, byName, options.changes)) continue;
-    drafts.push(draft(parameter, byName, options.changes, options.source, quantizer));
+    drafts.push(draft(parameter, { ...options, byName, quantizer }));
   }
   const parents = new Set(names.map((name) => modulePath(modulePath(name))));
   const outputs = drafts
@@ -128,20 +134,24 @@ function isPartOfMatrix(
   return byName.has(`${module}.weight`) && byName.has(`${module}.scales`);
 }
 
-function draft(
-  parameter: Parameter,
-  byName: ReadonlyMap<string, Parameter>,
-  changes: Changes,
-  source: SourceQuantization,
-  quantizer: Quantizer | undefined,
-): Draft {
+/** What decides what becomes of a parameter. */
+interface Context {
+  readonly byName: ReadonlyMap<string, Parameter>;
+  readonly changes: Changes;
+  readonly source: SourceQuantization;
+  readonly quantizer: Quantizer | undefined;
+  readonly modelClass: string;
+}
+
+function draft(parameter: Parameter, context: Context): Draft {
+  const { byName, changes, quantizer, source, modelClass } = context;
   const module = modulePath(parameter.name);
   const isWeight = parameter.name === `${module}.weight`;
   const scales = isWeight ? byName.get(`${module}.scales`) : undefined;
   const unpack = scales !== undefined && (changes.dequantize === true || quantizer !== undefined);
-  if (unpack) return unpacked(parameter, scales, byName, changes, source, quantizer);
+  if (unpack) return unpacked(parameter, scales, context);
 
-  const type = castType(parameter, changes.cast);
+  const type = castType(parameter, changes.cast, modelClass);
   const isFloat = FLOATS.has(type);
   const to = isWeight && isFloat ? quantizer?.choose(module, parameter.shape) : undefined;
   const job = {
@@ -177,14 +187,8 @@ function packedCount(
 }
 
 /** A matrix that MLX quantized, as numbers again, and quantized anew where that is asked for. */
-function unpacked(
-  weight: Parameter,
-  scales: Parameter,
-  byName: ReadonlyMap<string, Parameter>,
-  changes: Changes,
-  source: SourceQuantization,
-  quantizer: Quantizer | undefined,
-): Draft {
+function unpacked(weight: Parameter, scales: Parameter, context: Context): Draft {
+  const { byName, changes, quantizer, source, modelClass } = context;
   const module = modulePath(weight.name);
   if (byName.has(`${module}.global_scale`)) {
     throw new MlxkError(
@@ -206,7 +210,7 @@ function unpacked(
       detail: { tensor: `${module}.biases` },
     });
   }
-  const type = affine ? castType(scales, changes.cast) : 'BF16';
+  const type = affine ? castType(scales, changes.cast, modelClass) : 'BF16';
   const to = quantizer?.choose(module, shape);
   const job = {
     ...size(shape),
@@ -250,11 +254,17 @@ function output(name: string, dtype: string, shape: readonly number[]): Output {
 }
 
 /** Type of a parameter after the cast; block formats of GGUF are numbers once they are read. */
-function castType(parameter: Parameter, cast: FloatType | undefined): string {
+function castType(parameter: Parameter, cast: FloatType | undefined, modelClass: string): string {
   const isBlock = TYPE_BYTES[parameter.encoding] === undefined;
   if (isBlock) return cast ?? 'F32';
-  const casts = FLOATS.has(parameter.encoding) && !NEVER_CAST.test(parameter.name);
+  const casts = FLOATS.has(parameter.encoding) && !keepsType(parameter.name, modelClass);
   return casts ? (cast ?? parameter.encoding) : parameter.encoding;
+}
+
+function keepsType(name: string, modelClass: string): boolean {
+  return CLASSES[modelClass] === undefined
+    ? USUALLY_NOT_CAST.test(name)
+    : NEVER_CAST[modelClass]?.includes(suffixOf(name)) === true;
 }
 
 function bytesOf(parameter: Parameter): NativeByteSource {

@@ -8,6 +8,7 @@ import { isLosslessNumber } from 'lossless-json';
 import { isObject } from '../cache/model-folder.js';
 import { MlxkError } from '../errors.js';
 import type { NativeQuantization } from '../native.js';
+import { AT_EIGHT_BITS, CLASSES, NEVER } from './recorded-classes.js';
 import type { Config } from './source.js';
 
 export type QuantizationMode = NativeQuantization['mode'];
@@ -39,24 +40,12 @@ export interface QuantizeSettings extends NativeQuantization {
   readonly mixed?: MixedRecipe;
 }
 
-/** Modules kept at eight bits, since few bits there cost most: routers, and granite's narrow projections. */
-const AT_EIGHT_BITS: Readonly<Record<string, RegExp>> = {
-  gemma4_text: /router\.proj$/,
-  gpt_oss: /router$/,
-  granite: /(self_attn\.o_proj|mlp\.down_proj)$|^lm_head$/,
-  granitemoe: /(block_sparse_moe\.router\.layer|self_attn\.o_proj|mlp\.down_proj)$|^lm_head$/,
-  lfm2_moe: /feed_forward\.gate$/,
-  minimax: /block_sparse_moe\.gate$/,
-  qwen3_5: /(mlp\.gate|shared_expert_gate)$/,
-  qwen3_5_moe: /(mlp\.gate|shared_expert_gate)$/,
-  qwen3_moe: /mlp\.gate$/,
-  qwen3_next: /(mlp\.gate|shared_expert_gate)$/,
-};
 const EIGHT_BITS: NativeQuantization = { mode: 'affine', bits: 8, groupSize: 64 };
 
+/** For classes that are not recorded: routers decide between experts, and few bits there cost most. */
+const ROUTER = /(^|\.)(gate|router|shared_expert_gate)$/;
 /** What has two axes or more and is no matrix of a linear layer or an embedding. */
-const NEVER = /(^|\.)conv(1d)?$|norm$/;
-const BARE_ROUTERS = /^(deepseek|glm4_moe|dots1|exaone_moe)/;
+const NO_MATRIX = /(^|\.)conv(1d)?$|norm$/;
 
 /** Chooses for one model; asked in parameter order, so that the config lists exceptions as mlx-lm does. */
 export class Quantizer {
@@ -85,8 +74,9 @@ export class Quantizer {
     const columns = shape.at(-1) ?? 0;
     if (shape.length < 2 || columns === 0 || columns % this.#settings.groupSize !== 0)
       return undefined;
-    if (NEVER.test(path)) return undefined;
-    if (BARE_ROUTERS.test(this.#modelClass) && /mlp\.gate$/.test(path)) return undefined;
+    if (NO_MATRIX.test(path) || NEVER[this.#modelClass]?.includes(suffixOf(path)) === true) {
+      return undefined;
+    }
     const { mode, bits, groupSize } = this.#settings;
     const usual = { mode, bits, groupSize };
     if (this.#settings.mixed !== undefined) {
@@ -94,7 +84,11 @@ export class Quantizer {
       this.#exceptions[path] = { group_size: groupSize, bits: mixed.bits, mode };
       return mixed;
     }
-    if (AT_EIGHT_BITS[this.#modelClass]?.test(path) !== true) return usual;
+    const isRecorded = CLASSES[this.#modelClass] !== undefined;
+    const eightBits = isRecorded
+      ? AT_EIGHT_BITS[this.#modelClass]?.includes(suffixOf(path)) === true
+      : ROUTER.test(path);
+    if (!eightBits) return usual;
     const fits = columns % EIGHT_BITS.groupSize === 0;
     const eight = fits ? EIGHT_BITS : { ...EIGHT_BITS, groupSize: 32 };
     this.#exceptions[path] = { group_size: eight.groupSize, bits: eight.bits };
@@ -117,6 +111,15 @@ export class Quantizer {
     if (path.includes('lm_head')) return high;
     return important && /v_proj|v_a_proj|v_b_proj|down_proj/.test(path) ? high : low;
   }
+}
+
+/** The last two names of a path, as exceptions are recorded. */
+export function suffixOf(path: string): string {
+  return path
+    .split('.')
+    .filter((part) => !/^\d+$/.test(part))
+    .slice(-2)
+    .join('.');
 }
 
 /** How the matrices of a quantized source were quantized. */

@@ -16,11 +16,13 @@ const SPEECH_TYPES = new Set(['whisper', 'vibevoice', 'voxtral']);
 
 /** Types that mlx-lm loads with another type's classes (`MODEL_REMAPPING`). */
 const CLASS_OF: Readonly<Record<string, string>> = {
+  falcon_mamba: 'mamba',
   iquestcoder: 'llama',
   joyai_llm_flash: 'deepseek_v3',
   kimi_k2: 'deepseek_v3',
   minimax_m2: 'minimax',
   mistral: 'llama',
+  qwen2_5_vl: 'qwen2_vl',
   xverse: 'llama',
 };
 

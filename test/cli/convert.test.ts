@@ -424,7 +424,7 @@ describe('a conversion that does not come to its end', () => {
     const target = fresh();
     const { child, ended, output } = await started(target);
     child.kill('SIGINT');
-    expect(await ended).toBe(1);
+    expect(await ended).toBe(130);
     expect(parseEnvelope(output())).toMatchObject({
       command: 'convert',
       error: { type: 'UserCancelledError' },

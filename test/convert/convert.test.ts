@@ -263,9 +263,7 @@ describe('the options of convert', () => {
     [{}, 'say what to do'],
   ])('%j are refused by name', async (options, message) => {
     const target = path.join(temporaryFolder(), 'made');
-    const error = await failure(
-      cache.convert(smallModelFolder(), target, options as ConvertOptions),
-    );
+    const error = await failure(cache.convert(smallModelFolder(), target, options));
     expect(error instanceof TypeError || error instanceof RangeError).toBe(true);
     expect(error.message).toContain(message);
     expect(existsSync(target)).toBe(false);
@@ -360,13 +358,11 @@ describe('the addon, called directly', () => {
   });
 
   it('takes nothing but a text and a function', () => {
-    const { convert, readSafetensors } = addon() as unknown as Record<
-      string,
-      (this: void, ...given: unknown[]) => unknown
-    >;
-    expect(() => convert!(7, () => undefined)).toThrow(TypeError);
-    expect(() => convert!('{}', 7)).toThrow(TypeError);
-    expect(() => readSafetensors!(undefined)).toThrow(TypeError);
+    const native = addon() as unknown as Record<string, (...given: unknown[]) => unknown>;
+    expect(() => native['convert']!(7, () => undefined)).toThrow(TypeError);
+    expect(() => native['convert']!('{}', 7)).toThrow(TypeError);
+    expect(() => native['readSafetensors']!(undefined)).toThrow(TypeError);
+    expect(() => native['checkModel']!({})).toThrow(TypeError);
   });
 });
 

@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import type { ConvertResult } from '../../convert/convert.js';
 import type { ConvertOptions } from '../../convert/options.js';
 import { type CliContext, CommandFailure, operation } from '../command.js';
-import { Interrupts } from '../interrupt.js';
+import { INTERRUPTED, Interrupts } from '../interrupt.js';
 import { progressLine } from '../progress.js';
 
 interface ConvertFlags {
@@ -96,9 +96,11 @@ async function run(
 }
 
 function failureOf(cause: unknown, aborted: boolean, data: Record<string, unknown>): unknown {
-  const failure = (type: string, message: string): CommandFailure =>
-    new CommandFailure({ command: 'convert', error: { type, message }, data, cause });
-  if (aborted) return failure('UserCancelledError', 'Operation cancelled by user.');
+  const failure = (type: string, message: string, exitCode = 1): CommandFailure =>
+    new CommandFailure({ command: 'convert', error: { type, message }, data, exitCode, cause });
+  if (aborted) {
+    return failure('UserCancelledError', 'Operation cancelled by user.', INTERRUPTED);
+  }
   if (cause instanceof TypeError || cause instanceof RangeError) {
     return failure('InvalidArgumentError', inFlags(cause.message));
   }
