@@ -120,7 +120,7 @@ void Conversion::check(const ConversionJob& job) const {
   if (job.weight.block && job.columns % block_elements(*job.weight.block) != 0) {
     invalid("plan_invalid", "a matrix does not divide into its blocks");
   }
-  if (job.interleaved_heads > 0 && job.rows % (2 * job.interleaved_heads) != 0) {
+  if (job.interleaved_heads > 0 && (job.rows == 0 || job.rows % (2 * job.interleaved_heads) != 0)) {
     invalid("plan_invalid", "a projection does not divide into its heads");
   }
   if (job.from) whole(*job.from);

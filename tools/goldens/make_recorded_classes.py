@@ -95,7 +95,9 @@ def merged(lists):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--goldens", type=Path, default=HERE / "test" / "goldens")
-    parser.add_argument("--out", type=Path, default=HERE / "lib" / "convert" / "recorded-classes.ts")
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "lib" / "convert" / "recorded-classes.ts"
+    )
     arguments = parser.parse_args()
     mx.set_default_device(mx.cpu)
     classes, never, eight, uncast = {}, {}, {}, {}

@@ -8,13 +8,13 @@ import { MlxkError } from '../../errors.js';
 import type { CloneResult } from '../../workspace/clone.js';
 import { type CliContext, CommandFailure, type Data, operation } from '../command.js';
 import { Interrupts } from '../interrupt.js';
-import { progressLine } from '../progress.js';
 
 interface CloneFlags {
   readonly branch?: string;
   readonly healthCheck: boolean;
   readonly quiet?: boolean;
   readonly forceResume?: boolean;
+  readonly jsonProgress?: boolean;
 }
 
 const EXAMPLES = `
@@ -37,6 +37,7 @@ export function register(program: Command, context: CliContext): void {
     .option('--no-health-check', 'do not check the files')
     .option('--quiet', 'print less')
     .option('--force-resume', 'use a complete but unhealthy download as it is')
+    .option('--json-progress', 'report progress as JSON lines on standard error')
     .addHelpText('after', EXAMPLES)
     .action(async (model: string, target: string | undefined, flags: CloneFlags) => {
       await run(model, target, flags, context);
@@ -55,7 +56,10 @@ async function run(
   flags: CloneFlags,
   context: CliContext,
 ): Promise<void> {
-  const { clone, cloneTarget, temporaryCacheOf } = await import('../../workspace/clone.js');
+  const [{ clone, cloneTarget, temporaryCacheOf }, { progressView }] = await Promise.all([
+    import('../../workspace/clone.js'),
+    import('../pull-progress.js'),
+  ]);
   const spec = flags.branch === undefined ? model : `${model}@${flags.branch}`;
   const folder = await cloneTarget(spec.split('@', 1)[0] ?? spec, target).catch(() => null);
   const base = { model: spec, target_dir: folder, health_check: flags.healthCheck };
@@ -65,15 +69,20 @@ async function run(
       aborted.abort();
     };
     const interrupts = new Interrupts();
-    const progress = progressLine(context.output, `Downloading ${spec}`);
+    const view = progressView(context.output, {
+      json: context.json,
+      jsonLines: flags.jsonProgress ?? false,
+    });
+    interrupts.beforeLeaving = () => {
+      view.end();
+    };
     const work = async (): Promise<CloneResult> =>
       await clone(spec, target, {
         forceResume: flags.forceResume,
         skipHealth: !flags.healthCheck,
         signal: aborted.signal,
         onProgress: (event) => {
-          if (event.type !== 'progress') return;
-          progress.update({ doneBytes: event.bytes, totalBytes: event.totalBytes });
+          view.show(event);
         },
       });
     let result: CloneResult;
@@ -83,7 +92,7 @@ async function run(
       const kept = folder === null ? '' : temporaryCacheOf(spec, folder);
       throw aborted.signal.aborted ? cancelled(kept, base, cause) : failureOf(cause, base);
     } finally {
-      progress.end();
+      view.end();
     }
     await show(result, flags, base, context);
   });
