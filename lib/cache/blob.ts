@@ -161,8 +161,14 @@ function isFull(error: unknown): boolean {
 /** Failures of the file system, with what would help. */
 async function explained(error: unknown, { folder, content }: BlobJob): Promise<unknown> {
   const { code, message } = error as NodeJS.ErrnoException;
-  if (isFull(error)) {
-    return diskFull(folder, content.file.bytes, (await freeBytes(folder)) ?? 0, error);
+  const { path: name, bytes } = content.file;
+  if (isFull(error)) return diskFull(folder, bytes, (await freeBytes(folder)) ?? 0, error);
+  if (code === 'EFBIG') {
+    return new MlxkError(
+      'download_failed',
+      `${folder} cannot hold a file as large as ${name}: ${bytes} bytes`,
+      { reason: 'file_too_large', detail: { folder, file: name, bytes }, cause: error },
+    );
   }
   return code === 'EACCES' || code === 'EPERM' || code === 'EROFS'
     ? notWritable(folder, message, error)

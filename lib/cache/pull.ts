@@ -9,6 +9,7 @@ import path from 'node:path';
 import { MlxkError } from '../errors.js';
 import { HubClient } from '../hub/client.js';
 import { RemoteContent } from '../hub/content.js';
+import { LinkedAbort } from '../hub/linked-abort.js';
 import { listModel, readModel, type RemoteFile, type RemoteModel } from '../hub/listing.js';
 import { checkRepositoryId, checkRevision, isCommit } from '../hub/names.js';
 import { matchesAny } from '../hub/patterns.js';
@@ -35,6 +36,19 @@ const PREFLIGHT_STALL_MS = 10_000;
  * `permission_denied` (the cache). After a refusal the cache is as it was; after a failure the same call goes on.
  */
 export async function pull(spec: string, options: PullOptions = {}): Promise<PullResult> {
+  const stop = new LinkedAbort(options.signal);
+  try {
+    return await pullUnder(stop.signal, spec, options);
+  } finally {
+    stop.release();
+  }
+}
+
+async function pullUnder(
+  signal: AbortSignal,
+  spec: string,
+  options: PullOptions,
+): Promise<PullResult> {
   const { id, revision } = target(spec, options.revision);
   const settings = await hubSettings(options, options.env);
   if (settings.offline) {
@@ -42,7 +56,6 @@ export async function pull(spec: string, options: PullOptions = {}): Promise<Pul
       reason: 'offline',
     });
   }
-  const signal = options.signal ?? new AbortController().signal;
   signal.throwIfAborted();
   const retry = options.retry ?? DEFAULT_RETRY;
   const stall = options.stallMs === undefined ? {} : { stallMs: options.stallMs };

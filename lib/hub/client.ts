@@ -109,14 +109,23 @@ export class HubClient {
     if (problem !== undefined) throw badRedirect(url.href, problem);
   }
 
+  #isOurs(authorization: string | null): boolean {
+    const { token } = this.settings;
+    return token !== undefined && authorization?.includes(token) === true;
+  }
+
   async #send(url: URL, init: RequestInit, strange: boolean): Promise<Opened> {
     const headers = new Headers(init.headers);
-    headers.delete('authorization');
-    if (strange) headers.delete('if-range'); // Other hosts name their contents in other ways.
     headers.set('user-agent', `mlxk/${packageVersion()}; node/${process.versions.node}`);
-    if (url.origin === this.#origin && this.settings.token !== undefined) {
-      headers.set('authorization', `Bearer ${this.settings.token}`);
+    if (url.origin === this.#origin) {
+      headers.delete('authorization');
+      if (this.settings.token !== undefined) {
+        headers.set('authorization', `Bearer ${this.settings.token}`);
+      }
+    } else if (strange || this.#isOurs(headers.get('authorization'))) {
+      headers.delete('authorization'); // A storage's own, given by the hub for it, is kept.
     }
+    if (strange) headers.delete('if-range'); // Other hosts name their contents in other ways.
     const stop = new LinkedAbort(this.signal, init.signal);
     const patienceMs = this.#stallMs + bytesOf(init.body) / MIN_UPLOAD_BYTES_PER_MS;
     const { signal } = stop;

@@ -3,6 +3,8 @@
  * waits for them. Depends on nothing.
  */
 
+import { setMaxListeners } from 'node:events';
+
 export class LinkedAbort {
   readonly #controller = new AbortController();
   readonly #parents: readonly AbortSignal[];
@@ -11,6 +13,7 @@ export class LinkedAbort {
   };
 
   constructor(...parents: (AbortSignal | null | undefined)[]) {
+    setMaxListeners(0, this.signal); // One for each request under way, and none of them leaks.
     this.#parents = parents.filter((parent) => parent != null);
     for (const parent of this.#parents) {
       if (parent.aborted) this.abort(parent.reason);

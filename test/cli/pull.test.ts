@@ -5,10 +5,11 @@ import path from 'node:path';
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
-import { program } from '../helpers/child.js';
+import { program, run } from '../helpers/child.js';
 import { hubFile, HubServer } from '../helpers/hub-server/index.js';
 import { RemoteCache } from '../helpers/remote-cache.js';
 import { everythingIn, modelFiles, straysIn, wrongIn } from '../helpers/remote-model.js';
+import { parseEnvelope } from '../helpers/schemas.js';
 import { removeTemporaryFolders } from '../helpers/temporary.js';
 
 const server = new HubServer();
@@ -225,6 +226,47 @@ describe('a pull is refused', () => {
     expect(stderr).not.toMatch(/[\u0000-\u0009\u000b-\u001f]/);
     expect(everythingIn(cache.home)).toEqual([]);
   });
+});
+
+describe('a disk that takes no more', () => {
+  /** Where a file may grow to this size only, in blocks of 1024 bytes: a write beyond it fails as on a full disk. */
+  const limited = (blocks: number): ReturnType<typeof run> =>
+    run(
+      'bash',
+      [
+        '-c',
+        `ulimit -f ${blocks}; exec "$0" "$@"`,
+        process.execPath,
+        program,
+        'pull',
+        'org/model',
+        '--json',
+      ],
+      {
+        env: cache.env,
+      },
+    );
+
+  it.each([0, 1, 100, 300, 319])(
+    'than %i KB is an error, and what is there is gone on with',
+    async (blocks) => {
+      server.add('org/model', files);
+      const { code, stdout } = await limited(blocks);
+      expect(code).toBe(1);
+      expect(parseEnvelope(stdout).error).toMatchObject({
+        type: 'download_failed',
+        detail: { reason: 'file_too_large' },
+      });
+      expect((await cache.json(['health', 'org/model'])).data!.summary).toMatchObject({
+        healthy_count: 0,
+      });
+      expect((await cache.json(['pull', 'org/model'])).data).toMatchObject({
+        download_status: 'success',
+      });
+      expect(wrongIn(snapshotOf('org/model'), files)).toEqual([]);
+      expect(straysIn(cache.hub)).toEqual([]);
+    },
+  );
 });
 
 describe('settings of the environment', () => {

@@ -131,6 +131,20 @@ describe('a pull', () => {
     );
   });
 
+  it('uses as many connections as it is told to, and Node warns of nothing', async () => {
+    const files = modelFiles({ shards: 2, shardBytes: 40 * PIECE_BYTES });
+    hub.add('org/model', files);
+    hub.faults.add(({ host }) => host === 'cdn', { kind: 'slow', chunkBytes: 32_768, pauseMs: 5 });
+    const warnings: Error[] = [];
+    const note = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', note);
+    const { signal } = new AbortController();
+    const { folder } = await pull('org/model', options({ connections: 32, signal }));
+    process.off('warning', note);
+    expect(wrongIn(folder, files)).toEqual([]);
+    expect(warnings).toEqual([]);
+  });
+
   it('fetches a content with two names once, and an empty file not at all', async () => {
     const files = [
       hubFile('config.json', '{"a": 1}'),
