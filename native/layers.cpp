@@ -299,7 +299,7 @@ Array soft_cap(const Array& x, float cap) { return mx::tanh(x / mx::scalar(cap, 
 
 namespace {
 
-// Softmax over capped scores, which no fused kernel computes. `mask` boolean [L, T].
+// Softmax over capped scores, which no fused kernel of MLX computes. `mask` boolean [L, T].
 Array capped_attention(const Array& q, const Array& keys, const Array& values, const AttentionOptions& o,
                        const Array& mask) {
   const int batch = q.dim(0), heads = q.dim(1), length = q.dim(2), dims = q.dim(3);
@@ -340,6 +340,9 @@ Array attend_row(const Array& q, const std::pair<Array, Array>& visible, const L
   const int length = q.dim(2), seen = keys.dim(2);
   if (o.chunk > 0) return attend_chunk(q, keys, values, cache.batch.row(row).position, o);
   const bool slides = o.window > 0 && seen > o.window;
+  if (Array y = mx::fused_causal_attention(q, keys, values, o.scale, slides ? o.window : 0, o.softcap, o.sinks)) {
+    return y;
+  }
   if (o.softcap > 0) {
     const Array mask = length == 1 ? Array() : cache.batch.window_mask(seen, slides ? o.window : seen);
     return capped_attention(q, keys, values, o, mask);

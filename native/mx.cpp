@@ -555,6 +555,17 @@ Array attention(const Array& q, const Array& k, const Array& v, float scale, Mas
   return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask), raw(sinks), false);
 }
 
+Array fused_causal_attention(const Array& q, const Array& k, const Array& v, float scale, int window, float soft_cap,
+                             const Array& sinks) {
+  kernels::AttentionOptions options;
+  options.scale = scale;
+  options.causal = true;
+  options.window = window;
+  options.soft_cap = soft_cap;
+  options.sinks = sinks.ctx();
+  return ours(kernels::attention(q.ctx(), k.ctx(), v.ctx(), options, stream.ctx));
+}
+
 namespace {
 
 using Recurred = std::optional<std::pair<Array, Array>>;

@@ -227,6 +227,11 @@ enum class Mask { none, causal, array };
 Array attention(const Array& q, const Array& k, const Array& v, float scale, Mask mode, const Array& mask,
                 const Array& sinks = {});
 
+// The same, causal, in one primitive of ours, or an empty array where this device has none. `window` > 0: each query
+// sees so many keys; `soft_cap` > 0: scores become soft_cap * tanh(score / soft_cap).
+Array fused_causal_attention(const Array& q, const Array& k, const Array& v, float scale, int window, float soft_cap,
+                             const Array& sinks);
+
 // Recurrences in one primitive where this device has a kernel for them, nothing elsewhere; recurrence.h tells the
 // shapes. The result y has the type of the first argument.
 std::optional<std::pair<Array, Array>> fused_gated_delta(const Array& q, const Array& k, const Array& v, const Array& g,

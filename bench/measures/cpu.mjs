@@ -31,7 +31,7 @@ const ROUNDS = [
   { name: '4,096 ids', prompt: 4096, maxTokens: 16, rounds: 2, decodeOnly: true },
 ];
 /** What finds the peer's best number of threads. */
-const TRIAL = { prompt: 128, maxTokens: 12 };
+const TRIAL = { prompt: 64, maxTokens: 8 };
 
 let seed = 1;
 
@@ -132,6 +132,7 @@ async function againstLlama(peer, format, rate, limits, rounds) {
         }
       }
       for (const what of decodeOnly ? ['decode'] : ['prefill', 'decode']) {
+        console.log(format, what, name, JSON.stringify(samples[what]));
         const threads = best[what][1];
         rows.push(
           compareWith(
@@ -179,7 +180,9 @@ export async function measure(peer) {
     const bound = (median(limits.map((limit) => limit.readGBps)) * 1e9) / BYTES_PER_TOKEN[format];
     return { name: `${row.name}, part of what memory allows`, unit: '', mlxk: row.mlxk / bound };
   };
-  for (const format of ['q4', 'q8', 'bf16']) {
+  // MLXK_BENCH_FORMATS=q4 shortens the measure, which a busy machine makes long.
+  const formats = (process.env.MLXK_BENCH_FORMATS || 'q4,q8,bf16').split(',');
+  for (const format of formats) {
     const found = await againstLlama(
       peer,
       format,

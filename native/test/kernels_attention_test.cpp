@@ -10,13 +10,17 @@ namespace {
 // Softmax over what a query may look at, then the sum of values.
 struct Reference {
   int batch, groups, heads, queries, seen, width, v_width;
-  double scale;
+  double scale, soft_cap = 0;
+  int window = 0;
   mx::Mask mode;
   std::vector<double> q, k, v, sinks;
   std::vector<bool> mask;  // [queries, seen]
 
   bool visible(int query, int key) const {
-    if (mode == mx::Mask::causal) return key <= seen - queries + query;
+    if (mode == mx::Mask::causal) {
+      const int last = seen - queries + query;
+      return key <= last && (window == 0 || key > last - window);
+    }
     return mode == mx::Mask::none || mask[static_cast<size_t>(query * seen + key)];
   }
 
@@ -43,6 +47,10 @@ struct Reference {
         score += term;
         terms += std::fabs(term);
       }
+      if (soft_cap > 0) {
+        score = soft_cap * std::tanh(score / soft_cap);
+        terms += soft_cap;  // what its rounding is relative to
+      }
       if (!visible(query, t)) score = -std::numeric_limits<double>::infinity();
       scores.push_back(score);
       best = std::max(best, score);
@@ -64,7 +72,9 @@ struct Reference {
   }
 };
 
-void attend(Random& random, int queries, int seen, mx::Mask mode) {
+enum class By { stock_call, own_call };
+
+void attend(Random& random, int queries, int seen, mx::Mask mode, By by = By::stock_call) {
   const Type type = random.pick(kTypes);
   const auto size = [&](uint64_t most) { return 1 + static_cast<int>(random.below(most)); };
   Reference r;
@@ -105,6 +115,14 @@ void attend(Random& random, int queries, int seen, mx::Mask mode) {
   r.k = read(k);
   r.v = read(v);
   if (sinks) r.sinks = read(sinks);
+  if (by == By::own_call) {
+    const float cap = random.pick(std::vector<float>{0, 2, 50});
+    r.window = random.one_in(2) ? size(static_cast<uint64_t>(seen)) : 0;
+    r.soft_cap = static_cast<double>(cap);
+    const Array got = mx::fused_causal_attention(q, k, v, scale, r.window, cap, sinks);
+    if (got) compare(got, {r.batch, r.heads, queries, r.v_width}, type, r.result(), "window " + std::to_string(r.window));
+    return;
+  }
   compare(mx::attention(q, k, v, scale, mode, mask, sinks), {r.batch, r.heads, queries, r.v_width}, type, r.result(),
           "attention of " + text_of(q) + " over " + text_of(k) + ", " + text_of(v));
 }
@@ -138,5 +156,14 @@ TEST("attention behind a mask") {
   for (int n = 0; n < 120; ++n) {
     const int queries = 1 + static_cast<int>(random.below(60));
     attend(random, queries, queries + static_cast<int>(random.below(100)), mx::Mask::array);
+  }
+}
+
+TEST("attention through a window, with capped scores") {
+  claim_thread();
+  Random random{17};
+  for (int n = 0; n < 120; ++n) {
+    const int queries = random.one_in(3) ? 1 : 1 + static_cast<int>(random.below(60));
+    attend(random, queries, queries + static_cast<int>(random.below(150)), mx::Mask::causal, By::own_call);
   }
 }
