@@ -67,8 +67,7 @@ def random_model(config, rng):
     model_class, args_class = _get_classes(config)
     model = model_class(args_class.from_dict(config))
     parameters = [
-        (name, drawn(name, value, rng))
-        for name, value in sorted(tree_flatten(model.parameters()))
+        (name, drawn(name, value, rng)) for name, value in sorted(tree_flatten(model.parameters()))
     ]
     model.update(tree_unflatten(parameters))
     return model
