@@ -177,16 +177,20 @@ Array SparseMoE::operator()(const Array& x) const {
   return routed + (shared_gate_ ? mx::sigmoid((*shared_gate_)(x)) * shared : shared);
 }
 
+std::unique_ptr<FeedForward> shared_experts(const Weights& w, int count, const FeedForwardShape& one) {
+  if (count == 0) return nullptr;
+  FeedForwardShape all = one;
+  all.intermediate_size = heads_width(count, one.intermediate_size, "shared experts * their intermediate size");
+  return std::make_unique<GatedMLP>(w, all, GatedMLP::Names{});
+}
+
 std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& s, const GroupedTopK& routing,
                                          int shared, bool corrected) {
   stack_experts(w, s.experts);
-  std::unique_ptr<FeedForward> shared_experts;
-  if (shared > 0) {
-    shared_experts = std::make_unique<GatedMLP>(w["shared_experts"], s.hidden_size, s.intermediate_size * shared);
-  }
   auto router = std::make_unique<SigmoidRouter>(w["gate"], s.hidden_size, s.experts, routing,
                                                 corrected ? "e_score_correction_bias" : nullptr);
-  return std::make_unique<SparseMoE>(std::move(router), GatedExperts(w["switch_mlp"], s), std::move(shared_experts));
+  return std::make_unique<SparseMoE>(std::move(router), GatedExperts(w["switch_mlp"], s),
+                                     shared_experts(w["shared_experts"], shared, {s.hidden_size, s.intermediate_size}));
 }
 
 std::unique_ptr<FeedForward> shared_expert_moe(const Weights& w, const ExpertsShape& s, int k, bool normalize,

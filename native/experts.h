@@ -171,6 +171,10 @@ class SparseMoE : public FeedForward {
   std::optional<Linear> shared_gate_;
 };
 
+// The experts that every position passes through, as one feed-forward of `count` times their width; none where `count`
+// is 0.
+std::unique_ptr<FeedForward> shared_experts(const Weights& w, int count, const FeedForwardShape& one);
+
 // A mixture as DeepSeek-V3 names its parts: gate, switch_mlp (or experts one by one), shared_experts as one
 // feed-forward of `shared` times the experts' width. `corrected`: the router has an e_score_correction_bias.
 std::unique_ptr<FeedForward> grouped_moe(const Weights& w, const ExpertsShape& shape, const GroupedTopK& routing,

@@ -76,6 +76,9 @@ class Batch {
   // Boolean [length, keys], true attends: causal, aligned to the lower right, each query seeing `window` keys.
   const Array& window_mask(int keys, int window);
 
+  // What an earlier layer of this pass hands to later ones; empty until one did.
+  std::vector<Array>& handed() { return handed_; }
+
   // Counts the tokens of this pass; called once, after the last layer.
   void advance();
 
@@ -85,6 +88,7 @@ class Batch {
   std::optional<int> common_offset_;
   Array offsets_, positions_;
   std::map<std::pair<int, int>, Array> masks_;
+  std::vector<Array> handed_;
 };
 
 // One layer's part of a batch: what a model's attention or recurrence receives.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 #include "kv_cache.h"
 #include "mx.h"
@@ -142,7 +143,7 @@ class Gate {
  public:
   explicit Gate(Activation activation);
   explicit Gate(Array (*function)(const Array& gate, const Array& up)) : function_(mx::fuse(function)) {}
-  explicit Gate(mx::Elementwise function) : function_(std::move(function)) {}
+  explicit Gate(mx::Elementwise function) : function_(std::move(function)) {}  // one that has parameters, not fused
   Array operator()(const Array& gate, const Array& up) const { return function_(gate, up); }
 
  private:

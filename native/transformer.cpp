@@ -3,17 +3,19 @@
 #include "transformer.h"
 
 #include <cmath>
+#include <string>
+#include <utility>
 
 #include "error.h"
 
 namespace mlxk {
 
-int heads_width(int heads, int head_dim) {
+int heads_width(int heads, int head_dim, const char* names) {
   constexpr int64_t kMaxWidth = int64_t{1} << 24;
   const int64_t product = int64_t{heads} * head_dim;
   if (product > kMaxWidth) {
     invalid("config_invalid",
-            "config.json: num_attention_heads * head_dim must be at most 16777216, got " + std::to_string(product));
+            std::string("config.json: ") + names + " must be at most 16777216, got " + std::to_string(product));
   }
   return static_cast<int>(product);
 }
@@ -112,6 +114,10 @@ GatedMLP::GatedMLP(const Weights& w, const FeedForwardShape& s, const Names& nam
       up_proj_(w[names.up], s.hidden_size, s.intermediate_size, s.bias),
       down_proj_(w[names.down], s.intermediate_size, s.hidden_size, s.bias),
       gate_(s.activation) {}
+
+GatedMLP::GatedMLP(const Weights& w, const FeedForwardShape& s, Gate gate) : GatedMLP(w, s, Names{}) {
+  gate_ = std::move(gate);
+}
 
 FusedGatedMLP::FusedGatedMLP(const Weights& w, int hidden_size, int intermediate_size, const char* gate_up,
                              const char* down)

@@ -26,8 +26,9 @@ class FeedForward {
   virtual Array operator()(const Array& x) const = 0;
 };
 
-// Heads times their size. Each factor was ranged when it was read; their product was not. Throws config_invalid.
-int heads_width(int heads, int head_dim);
+// Heads times their size. Each factor was ranged when it was read; their product was not. Throws config_invalid, naming
+// the two as `names`.
+int heads_width(int heads, int head_dim, const char* names = "num_attention_heads * head_dim");
 
 // whole: over all heads together, before they are split. each and layer: an RMSNorm or LayerNorm of each head, with a
 // weight of its own for each, [H, D].
@@ -109,6 +110,7 @@ class GatedMLP : public FeedForward {
   };
 
   GatedMLP(const Weights& w, const FeedForwardShape& shape, const Names& names);
+  GatedMLP(const Weights& w, const FeedForwardShape& shape, Gate gate);  // instead of the shape's activation
   GatedMLP(const Weights& w, int hidden_size, int intermediate_size, bool bias = false,
            Activation activation = Activation::silu)
       : GatedMLP(w, {hidden_size, intermediate_size, bias, activation}, {}) {}
