@@ -41,6 +41,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'gpt_oss',
   'gptj',
   'granite',
+  'granitemoe',
   'granitemoehybrid',
   'helium',
   'hunyuan_v1_dense',
