@@ -18,6 +18,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'deepseek_v32',
   'ernie4_5',
   'exaone',
+  'ernie4_5_moe',
   'exaone4',
   'falcon_h1',
   'falcon_mamba',
