@@ -85,6 +85,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'olmo3',
   'olmo_hybrid',
   'openelm',
+  'olmoe',
   'phi',
   'phi3',
   'pixtral',
