@@ -88,6 +88,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'olmoe',
   'phi',
   'phi3',
+  'phimoe',
   'pixtral',
   'plamo',
   'plamo2',
