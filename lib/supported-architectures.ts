@@ -45,6 +45,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'granitemoe',
   'granitemoehybrid',
   'helium',
+  'hunyuan',
   'hunyuan_v1_dense',
   'internlm2',
   'internlm3',
