@@ -17,6 +17,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'deepseek_v2',
   'deepseek_v3',
   'deepseek_v32',
+  'dots1',
   'ernie4_5',
   'exaone',
   'ernie4_5_moe',
