@@ -22,6 +22,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'exaone',
   'ernie4_5_moe',
   'exaone4',
+  'exaone_moe',
   'falcon_h1',
   'falcon_mamba',
   'gear',
