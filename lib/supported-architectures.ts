@@ -68,6 +68,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'lille-130m',
   'llama',
   'llava',
+  'longcat_flash',
   'mamba',
   'mamba2',
   'mimo',
