@@ -69,6 +69,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'llama',
   'llava',
   'longcat_flash',
+  'longcat_flash_ngram',
   'mamba',
   'mamba2',
   'mimo',
