@@ -1,4 +1,4 @@
-// GLM-4.5 and GLM-4.6: mixture of experts. Reference: mlx-lm, models/glm4_moe.py.
+// GLM-4.5, GLM-4.6 and Solar Open: mixture of experts. References: mlx-lm, models/glm4_moe.py and models/solar_open.py.
 // Against Llama: part of each head is rotated, q and k may be normalized; all layers but the first few are mixtures
 // with a shared expert, routed as DeepSeek-V3's.
 
@@ -45,6 +45,6 @@ using Glm4Moe = Decoder<Config, PreNormBlock<Config>>;
 
 }  // namespace
 
-MLXK_MODEL(Glm4Moe, "glm4_moe");
+MLXK_MODEL(Glm4Moe, "glm4_moe", "solar_open");
 
 }  // namespace mlxk
