@@ -15,6 +15,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'bailing_moe',
   'cohere',
   'cohere2',
+  'dbrx',
   'deepseek',
   'deepseek_v2',
   'deepseek_v3',
