@@ -1,5 +1,7 @@
-// Qwen3-MoE: mixture of experts. Reference: mlx-lm, models/qwen3_moe.py.
-// Against Qwen3: some feed-forwards, usually all, are mixtures.
+// Qwen3-MoE and Qwen3-VL-MoE, text: mixture of experts. References: mlx-lm, models/qwen3_moe.py and
+// models/qwen3_vl_moe.py.
+// Against Qwen3: some feed-forwards, usually all, are mixtures. The multimodal checkpoints hold all experts of a layer
+// in two transposed tensors.
 
 #include <algorithm>
 
@@ -39,6 +41,7 @@ struct Config : DecoderConfig {
       return std::make_unique<GatedMLP>(w, hidden_size, intermediate_size);
     }
     stack_experts(w, num_experts);
+    split_fused_experts(w, {hidden_size, moe_intermediate_size, num_experts}, true);
     return std::make_unique<SparseMoE>(
         std::make_unique<SoftmaxRouter>(w["gate"], hidden_size, num_experts, num_experts_per_tok, norm_topk_prob),
         GatedExperts(w["switch_mlp"], {hidden_size, moe_intermediate_size, num_experts}));
@@ -47,8 +50,14 @@ struct Config : DecoderConfig {
 
 using Qwen3Moe = Decoder<Config, PreNormBlock<Config>>;
 
+class Qwen3VLMoe final : public Qwen3Moe {
+ public:
+  Qwen3VLMoe(const ConfigReader& reader, const Weights& w) : Qwen3Moe(reader.child("text_config"), language_tower(w)) {}
+};
+
 }  // namespace
 
 MLXK_MODEL(Qwen3Moe, "qwen3_moe");
+MLXK_MODEL(Qwen3VLMoe, "qwen3_vl_moe");
 
 }  // namespace mlxk
