@@ -77,6 +77,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mimo',
   'minicpm',
   'minicpm3',
+  'mimo_v2_flash',
   'minimax',
   'minimax_m2',
   'ministral3',
