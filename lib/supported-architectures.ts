@@ -11,6 +11,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'bailing_moe_linear',
   'bailing_moe_v3',
   'bitnet',
+  'Klear',
   'afmoe',
   'bailing_moe',
   'cohere',
