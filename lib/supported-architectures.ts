@@ -81,6 +81,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mimo_v2_flash',
   'minimax',
   'minimax_m2',
+  'minimax_m3_vl',
   'ministral3',
   'mistral',
   'mistral3',
