@@ -21,7 +21,7 @@ DecoderConfig::DecoderConfig(const ConfigReader& c, const DecoderFields& f)
       num_attention_heads(f.num_attention_heads ? c.count(f.num_attention_heads) : 1),
       num_key_value_heads(c.count("num_key_value_heads", num_attention_heads)),
       head_dim(c.dim("head_dim", std::max(1, hidden_size / num_attention_heads))),
-      vocab_size(c.dim("vocab_size")),
+      vocab_size(c.dim(f.vocab_size)),
       rms_norm_eps(norm_eps(c, f)),
       tie_word_embeddings(c.flag("tie_word_embeddings", f.tied)) {
   c.require(num_attention_heads % num_key_value_heads == 0, "num_key_value_heads", "must divide num_attention_heads");

@@ -27,6 +27,7 @@ struct DecoderFields {
   const char* num_attention_heads = "num_attention_heads";
   const char* norm_eps = "rms_norm_eps";
   std::optional<float> default_norm_eps{};
+  const char* vocab_size = "vocab_size";
 };
 
 // Where a checkpoint keeps the parts of the frame.

@@ -56,7 +56,7 @@ SelfAttention::SelfAttention(const Weights& w, const AttentionShape& s, const Ro
   if (s.sinks) options_.sinks = w.take("sinks", {s.heads});
   if (s.output_gate != OutputGate::none) {
     const int width = s.output_gate == OutputGate::sigmoid ? heads_width(s.heads, value_dim(s)) : s.heads;
-    gate_proj_.emplace(w[s.gate_proj], s.hidden_size, width);
+    gate_proj_.emplace(w[s.gate_proj], s.hidden_size, width, s.gate_bias);
   }
   if (s.shared) return;
   k_proj_.emplace(w["k_proj"], s.hidden_size, heads_width(s.kv_heads, s.head_dim), s.qkv_bias);

@@ -57,6 +57,7 @@ struct AttentionShape {
   bool gated = false;            // q_proj gives a gate beside each head's query; its sigmoid scales the head's output
   OutputGate output_gate = OutputGate::none;
   const char* gate_proj = "g_proj";  // with output_gate
+  bool gate_bias = false;            // with output_gate
   const char *q_norm = "q_norm", *k_norm = "k_norm", *o_proj = "o_proj";
 
   // The fields of a DecoderConfig.
