@@ -72,6 +72,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'lfm2_moe',
   'lille-130m',
   'llama',
+  'llama4',
   'llava',
   'longcat_flash',
   'longcat_flash_ngram',
