@@ -73,6 +73,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'lille-130m',
   'llama',
   'llama4',
+  'llama4_text',
   'llava',
   'longcat_flash',
   'longcat_flash_ngram',
