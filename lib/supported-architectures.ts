@@ -131,5 +131,6 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'talkie',
   'telechat3',
   'xverse',
+  'step3p5',
   'youtu_llm',
 ];
