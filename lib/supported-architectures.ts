@@ -67,6 +67,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'kimi_k3',
   'kimi_linear',
   'kimi_vl',
+  'laguna',
   'lfm2',
   'lfm2-vl',
   'lfm2_moe',
