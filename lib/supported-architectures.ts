@@ -83,6 +83,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'mimo',
   'minicpm',
   'minicpm3',
+  'mellum',
   'mimo_v2_flash',
   'minimax',
   'minimax_m2',
