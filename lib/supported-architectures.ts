@@ -130,6 +130,7 @@ export const SUPPORTED_ARCHITECTURES: readonly string[] = [
   'seed_oss',
   'smollm3',
   'solar_open',
+  'spark2_5',
   'stablelm',
   'starcoder2',
   'talkie',
