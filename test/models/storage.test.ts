@@ -27,6 +27,7 @@ const BFLOAT16: Record<string, number> = {
   gemma4_unified: 8e-2,
   gpt_oss: 7e-2,
   jamba: 7e-2,
+  minimax_m3_vl: 6e-2,
   mistral4: 6e-2,
 };
 const SAME_NUMBERS = 1e-3;
