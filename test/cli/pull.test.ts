@@ -107,8 +107,14 @@ describe('a model that is here', () => {
     const { code, data } = await cache.json(['pull', 'org/model']);
     expect({ code, status: data!.download_status }).toEqual({ code: 0, status: 'already_exists' });
     expect((await cache.run(['pull', 'org/model'])).stdout).toBe(
-      'pull: org/model — org/model is here already\n',
+      'pull: org/model — already here and healthy\n',
     );
+    expect(server.requests).toEqual([]);
+  });
+
+  it('because it comes with the package is not asked for either', async () => {
+    const { code, data } = await cache.json(['pull', 'builtin']);
+    expect({ code, status: data!.download_status }).toEqual({ code: 0, status: 'already_exists' });
     expect(server.requests).toEqual([]);
   });
 

@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 
 import { health } from '../../lib/cache/health.js';
 import { pull, type PullEvent, type PullOptions } from '../../lib/cache/pull.js';
+import { remove } from '../../lib/cache/remove.js';
 import { MlxkError } from '../../lib/errors.js';
 import { etagOf, type HubFile, hubFile, HubServer } from '../helpers/hub-server/index.js';
 import {
@@ -557,6 +558,14 @@ describe('through a bad connection', () => {
     expect(wrongIn(result.folder, files)).toEqual([]);
   });
 
+  it('the first question may have no answer: then there is a warning too', async () => {
+    const unanswered = { kind: 'stall', afterBytes: 0 } as const;
+    hub.faults.add(({ path: asked }) => asked.includes('/revision/'), unanswered, 1);
+    const result = await pull('org/model', options({ stallMs: 200 }));
+    expect(result.warning).toContain('said nothing');
+    expect(wrongIn(result.folder, files)).toEqual([]);
+  });
+
   it('nobody listens at all: an error that names the host', async () => {
     const error = await failure(pull('org/model', options({ endpoint: 'http://127.0.0.1:9' })));
     expect(error).toMatchObject({ code: 'download_failed', reason: 'hub_unreachable' });
@@ -630,6 +639,24 @@ describe('a lie about a file is found out:', () => {
       return;
     }
     await refused();
+  });
+});
+
+describe('a pull under way', () => {
+  it('keeps the model from being removed, and ends whole', async () => {
+    const files = modelFiles();
+    hub.add('org/model', files);
+    hub.faults.add(({ file }) => isShard(file), { kind: 'slow', chunkBytes: 8192, pauseMs: 2 });
+    let begun = (): void => undefined;
+    const beginning = new Promise<void>((resolve) => (begun = resolve));
+    const onProgress = ({ type }: PullEvent): void => {
+      if (type === 'progress') begun();
+    };
+    const pulling = pull('org/model', options({ onProgress }));
+    await beginning;
+    const error = await failure(remove('org/model', { env: { HF_HUB_CACHE: cache } }));
+    expect(error.code).toBe('locks_present');
+    expect(wrongIn((await pulling).folder, files)).toEqual([]);
   });
 });
 

@@ -60,14 +60,22 @@ export function register(program: Command, context: CliContext): void {
 }
 
 async function pullCommand(spec: string, flags: PullFlags, context: CliContext): Promise<void> {
-  const { pullTarget } = await import('../../cache/pull-target.js');
+  const [{ pullTarget }, { BUILTIN }] = await Promise.all([
+    import('../../cache/pull-target.js'),
+    import('../../cache/locate.js'),
+  ]);
+  if (spec === BUILTIN) {
+    const builtin = { id: BUILTIN, revision: undefined, present: undefined };
+    await tell(context, spec, builtin, 'already_exists', 'comes with the package');
+    return;
+  }
   const target = pullTarget(spec, flags.revision);
   const { present } = target;
   // Whoever names files wants those files, whatever else is there.
   const isPartial = flags.include !== undefined || flags.exclude !== undefined;
   if (present !== undefined && flags.forceResume !== true && !isPartial) {
     if (present.health.healthy) {
-      await tell(context, spec, target, 'already_exists', `${target.id} is here already`);
+      await tell(context, spec, target, 'already_exists', 'already here and healthy');
       return;
     }
     if (!(await mayResume(spec, target, present.health.reason, context))) return;
