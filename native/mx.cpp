@@ -454,6 +454,11 @@ Array quantized_matmul(const Array& x, const Array& w, const Array& scales, cons
                                                q.mode, stream.ctx))) {
     return y;
   }
+  return stock_quantized_matmul(x, w, scales, biases, q);
+}
+
+Array stock_quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                             const QuantizedShape& q) {
   return call(mlx_quantized_matmul, raw(x), raw(w), raw(scales), raw(biases), true,
               mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str());
 }

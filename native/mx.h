@@ -182,6 +182,9 @@ struct QuantizedShape {
 // x @ dequantize(w)^T; `biases` is empty for the floating-point modes.
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        const QuantizedShape& q);
+// The same by MLX's own kernel on every device; what ours are compared with.
+Array stock_quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                             const QuantizedShape& q);
 // x @ dequantize(w), w [.., I, O] packed along O.
 Array quantized_matmul_plain(const Array& x, const Array& w, const Array& scales, const Array& biases,
                              const QuantizedShape& q);

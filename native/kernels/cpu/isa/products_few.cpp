@@ -410,7 +410,6 @@ bool prepare_rounded(const Matrix& w, const float* x, float* prepared) {
   float* scales = sums + padded_groups(w);
   auto* codes = reinterpret_cast<uint8_t*>(prepared);
   for (int64_t i = 0; i < padded_inputs(w) / 2; ++i) prepared[i] = 0;  // rows may end before a vector does
-  bool exact = true;
   for (int64_t g = 0; g < padded_groups(w); ++g) {
     if (g >= w.groups) {
       sums[g] = scales[g] = 0;
@@ -425,7 +424,7 @@ bool prepare_rounded(const Matrix& w, const float* x, float* prepared) {
     const float size = largest(most), inverse = size > 0 ? kSteps / size : 0;
     sums[g] = sum(total);
     scales[g] = size / kSteps;
-    exact = exact && sums[g] - sums[g] == 0 && inverse - inverse == 0;
+    if (sums[g] - sums[g] != 0 || inverse - inverse != 0) return false;
     I whole_sum = {};
     for (int64_t from = g * w.group; from < (g + 1) * w.group; from += kLanes) {
       const I whole = to_integers(load(x + from) * inverse);
@@ -441,7 +440,7 @@ bool prepare_rounded(const Matrix& w, const float* x, float* prepared) {
     // What pair_of adds to e2m1 is taken away from the very integers it was multiplied with.
     if (w.format != Format::affine) sums[g] = sum(__builtin_convertvector(whole_sum, F)) * scales[g];
   }
-  return exact;
+  return true;
 }
 
 void few(const Matrix& w, const float* prepared, bool rounded, int rows, int first, int last, Results y,

@@ -195,7 +195,6 @@ bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepare
   const Prepared to(w, prepared + row / kIntegerRows * Prepared::size(w));
   const int slot = row % kIntegerRows;
   const int bits = stored_bits(w), unit = 32 / bits, parts = 8 / bits;
-  bool exact = true;
   for (int g = 0; g < w.groups; ++g) {
     const float* group = x + int64_t{g} * w.group;
     F most = {}, total = {};
@@ -205,7 +204,7 @@ bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepare
       total += v;
     }
     const float size = largest(most), inverse = size > 0 ? 127 / size : 0, exact_sum = sum(total);
-    exact = exact && exact_sum - exact_sum == 0 && inverse - inverse == 0;
+    if (exact_sum - exact_sum != 0 || inverse - inverse != 0) return false;
     int8_t ordered[128];
     int32_t code_sum = 0;
     for (int at = 0; at < w.group; at += kLanes) {
@@ -224,7 +223,7 @@ bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepare
     to.sums[at] = exact_sum;
     to.starts[at] = -middle(w) * code_sum;
   }
-  return exact;
+  return true;
 }
 
 void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch) {
