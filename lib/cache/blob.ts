@@ -18,6 +18,8 @@ import { Partial, type Piece } from './partial.js';
 
 export interface BlobJob {
   readonly content: RemoteContent;
+  /** The blob that is there is bad: another is to take its place. */
+  readonly replaces: boolean;
   /** The repository's folder `blobs`. */
   readonly folder: string;
   readonly lockFile: string;
@@ -50,7 +52,7 @@ export async function bringBlob(job: BlobJob): Promise<number> {
   const { blob, bytes } = job.content.file;
   const lock = await acquireLock(job.lockFile, job.signal, job.onWait);
   try {
-    if (await isPresent(job.folder, blob, bytes)) return 0;
+    if (!job.replaces && (await isPresent(job.folder, blob, bytes))) return 0;
     return await download(job, lock);
   } catch (error) {
     throw await explained(error, job);

@@ -4,9 +4,11 @@
  * process may die at any moment and the next one loses no more than the pieces in flight. Knows no network.
  */
 
-import { createHash, type Hash, randomBytes } from 'node:crypto';
+import { type Hash, randomBytes } from 'node:crypto';
 import { type FileHandle, lstat, open, readdir, rename, unlink } from 'node:fs/promises';
 import path from 'node:path';
+
+import { hashFor } from '../hub/content-hash.js';
 
 const SUFFIX = '.incomplete';
 const MAGIC = Buffer.from('mlxk-partial-1\n\0');
@@ -54,7 +56,7 @@ export class Partial {
     this.#handle = handle;
     this.#file = file;
     this.#pieceBytes = options.pieceBytes;
-    this.#hash = freshHash(options);
+    this.#hash = hashFor(options.blob, options.bytes);
   }
 
   /** Takes over what an earlier download left, if it can, else starts anew. */
@@ -147,7 +149,7 @@ export class Partial {
   async #begin(pieceBytes: number, thereBytes = 0): Promise<void> {
     const { bytes } = this.options;
     this.#pieceBytes = Math.max(1, pieceBytes);
-    this.#hash = freshHash(this.options);
+    this.#hash = hashFor(this.options.blob, this.options.bytes);
     this.#hashed = 0;
     this.#have = new Array<number>(Math.ceil(bytes / this.#pieceBytes)).fill(0);
     this.#have = this.#have.map((_, index) => {
@@ -258,9 +260,4 @@ function headerOf(bytes: number, pieceBytes: number): Buffer {
   header.writeBigUInt64LE(BigInt(pieceBytes), MAGIC.length);
   header.writeBigUInt64LE(BigInt(bytes), MAGIC.length + 8);
   return header;
-}
-
-function freshHash({ blob, bytes }: PartialOptions): Hash {
-  if (blob.length === 64) return createHash('sha256');
-  return createHash('sha1').update(`blob ${bytes}\0`); // As Git names its blobs.
 }

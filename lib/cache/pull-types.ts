@@ -14,6 +14,8 @@ export interface PullOptions {
   readonly include?: readonly string[] | undefined;
   /** Not the files that one of these patterns fits. */
   readonly exclude?: readonly string[] | undefined;
+  /** Compare what is here with its hash, and fetch anew what is wrong. Reads all of it. */
+  readonly verify?: boolean | undefined;
   readonly onProgress?: ((event: PullEvent) => void) | undefined;
   /** Ends the download; what was fetched stays and is not fetched again. */
   readonly signal?: AbortSignal | undefined;
@@ -54,6 +56,8 @@ export type PullEvent =
     }
   /** A file is whole, checked, and in its place. */
   | { type: 'file'; file: string; bytes: number; fetchedBytes: number }
+  /** A file that is here is read and compared with its hash. */
+  | { type: 'verifying'; file: string; bytes: number }
   /** Another process fetches the same file; this one waits for it. */
   | { type: 'waiting'; file: string }
   | { type: 'retry'; file: string; message: string; delayMs: number }

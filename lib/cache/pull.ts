@@ -8,6 +8,7 @@ import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
 import { HubClient } from '../hub/client.js';
+import { hasContent } from '../hub/content-hash.js';
 import { RemoteContent } from '../hub/content.js';
 import { LinkedAbort } from '../hub/linked-abort.js';
 import { listModel, readModel, type RemoteFile, type RemoteModel } from '../hub/listing.js';
@@ -77,10 +78,10 @@ async function pullUnder(
   const cacheFolder = path.resolve(options.cacheFolder ?? hubCacheFolder(options.env));
   const folders = foldersOf(cacheFolder, folderNameOf(id));
   const snapshot = path.join(folders.snapshots, model.commit);
-  const missing = await missingFiles(folders, snapshot, files);
+  const { missing, bad } = await missingFiles(folders, snapshot, files, signal, options);
   await checkRoom(folders.blobs, missing);
 
-  const plan = { client, model, files, missing, folders, options };
+  const plan = { client, model, files, missing, bad, folders, options };
   const fetchedBytes = await transfer(plan).catch(async (error: unknown) => {
     await removeIfEmpty(cacheFolder, folderNameOf(id));
     throw error;
@@ -153,22 +154,32 @@ function sumOf(files: readonly RemoteFile[]): number {
   return files.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
+/** Files whose blobs are not there, each blob once, and which of those are there but bad. */
 async function missingFiles(
   folders: RepositoryFolders,
   snapshot: string,
   files: readonly RemoteFile[],
-): Promise<RemoteFile[]> {
+  signal: AbortSignal,
+  { verify = false, onProgress }: PullOptions,
+): Promise<{ missing: RemoteFile[]; bad: Set<string> }> {
   const missing: RemoteFile[] = [];
+  const bad = new Set<string>();
   const seen = new Set<string>();
   for (const file of files) {
-    if (seen.has(file.blob)) continue; // Two names for one content are one download.
-    seen.add(file.blob);
-    const there =
-      (await isPresent(folders.blobs, file.blob, file.bytes)) ||
-      (await isLinked(snapshot, folders.blobs, file));
-    if (!there) missing.push(file);
+    const { blob, bytes } = file;
+    if (seen.has(blob)) continue; // Two names for one content are one download.
+    seen.add(blob);
+    const present = await isPresent(folders.blobs, blob, bytes);
+    if (present && verify) {
+      onProgress?.({ type: 'verifying', file: file.path, bytes });
+      if (await hasContent(path.join(folders.blobs, blob), blob, bytes, signal)) continue;
+      bad.add(blob);
+      missing.push(file);
+    } else if (!present && !(await isLinked(snapshot, folders.blobs, file))) {
+      missing.push(file);
+    }
   }
-  return missing;
+  return { missing, bad };
 }
 
 /** Refuses what cannot fit; what an earlier download left counts for its size on the disk. */

@@ -29,13 +29,15 @@ export interface Transfer {
   readonly files: readonly RemoteFile[];
   /** Those whose blobs are not there yet, each blob once. */
   readonly missing: readonly RemoteFile[];
+  /** Blobs among them that are there and bad. */
+  readonly bad: ReadonlySet<string>;
   readonly folders: RepositoryFolders;
   readonly options: PullOptions;
 }
 
 /** @returns Bytes that were fetched. */
 export async function transfer(plan: Transfer): Promise<number> {
-  const { client, model, files, missing, folders, options } = plan;
+  const { client, model, files, missing, bad, folders, options } = plan;
   const progress = new Progress(plan);
   await mkdir(folders.blobs, { recursive: true }).catch((error: unknown) => {
     throw notWritable(folders.blobs, (error as Error).message, error);
@@ -47,6 +49,7 @@ export async function transfer(plan: Transfer): Promise<number> {
     signal.throwIfAborted();
     const fetchedBytes = await bringBlob({
       content: new RemoteContent(client, model, file),
+      replaces: bad.has(file.blob),
       folder: folders.blobs,
       lockFile: path.join(folders.locks, `${file.blob}.lock`),
       pieceBytes: options.pieceBytes ?? pieceBytesFor(file.bytes),

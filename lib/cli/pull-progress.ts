@@ -80,6 +80,7 @@ class Bar implements ProgressView {
 
   show(event: PullEvent): void {
     if (event.type === 'plan') {
+      this.#output.clearProgress();
       this.#startedMs = performance.now();
       this.#startBytes = event.presentBytes;
       if (event.presentBytes === event.totalBytes) return;
@@ -91,6 +92,8 @@ class Bar implements ProgressView {
       const seconds = (performance.now() - this.#startedMs) / 1000;
       const speed = Math.max(0, event.bytes - this.#startBytes) / Math.max(seconds, 0.001);
       this.#bar.update(event.bytes, { speed: decimalBytes(Math.round(speed)) });
+    } else if (event.type === 'verifying') {
+      this.#output.drawProgress(`verifying ${event.file} (${decimalBytes(event.bytes)})`);
     } else if (event.type === 'waiting') {
       this.#note(`waiting for another download of ${event.file}`);
     } else if (event.type === 'retry') {
@@ -101,6 +104,7 @@ class Bar implements ProgressView {
   }
 
   end(): void {
+    this.#output.clearProgress();
     if (this.#running) this.#bar.stop();
     this.#running = false;
   }

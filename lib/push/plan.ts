@@ -3,9 +3,7 @@
  * them by. Uploads nothing.
  */
 
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-
+import { hasContent } from '../hub/content-hash.js';
 import type { RemoteFile } from '../hub/listing.js';
 import type { LocalFile } from './files.js';
 
@@ -37,10 +35,5 @@ export async function planPush(
 
 async function isSame(local: LocalFile, remote: RemoteFile, signal: AbortSignal): Promise<boolean> {
   if (local.bytes !== remote.bytes) return false;
-  const hash =
-    remote.blob.length === 64
-      ? createHash('sha256')
-      : createHash('sha1').update(`blob ${local.bytes}\0`);
-  for await (const chunk of createReadStream(local.file, { signal })) hash.update(chunk as Buffer);
-  return hash.digest('hex') === remote.blob;
+  return await hasContent(local.file, remote.blob, remote.bytes, signal);
 }

@@ -146,6 +146,23 @@ describe('a model that is here', () => {
     },
   );
 
+  it('and spoilt where only its hash tells is mended with --verify', async () => {
+    const shard = files.find(({ path: name }) => name.startsWith('model-00002'))!;
+    const blob = path.join(cache.repository('org/model'), 'blobs', shard.lfs!);
+    const spoilt = Buffer.from(shard.content);
+    spoilt[1000]! ^= 1;
+    writeFileSync(blob, spoilt);
+    expect((await cache.json(['pull', 'org/model'])).data).toMatchObject({
+      download_status: 'already_exists',
+    });
+    const { code, stderr } = await cache.run(['pull', 'org/model', '--verify', '--json-progress']);
+    expect(code).toBe(0);
+    expect(stderr.split('"type":"verifying"')).toHaveLength(files.length + 1);
+    expect(wrongIn(snapshotOf('org/model'), files)).toEqual([]);
+    expect(server.fileBytesSent()).toBe(shard.size);
+    expect(straysIn(cache.hub)).toEqual([]);
+  });
+
   it('is found by its short name, if that fits no other', async () => {
     expect((await cache.json(['pull', 'model'])).data).toMatchObject({
       model: 'org/model',

@@ -18,7 +18,9 @@ const ANSWER = `
 
 /** The first line of output of a process that loads the small model with these options and variables, and answers. */
 async function answer(options: string, env: Record<string, string>): Promise<string> {
-  const ended = await runScript(`const model = await load(${FOLDER}, ${options});${ANSWER}`, { env });
+  const ended = await runScript(`const model = await load(${FOLDER}, ${options});${ANSWER}`, {
+    env,
+  });
   expect(ended).toMatchObject({ code: 0, signal: null });
   return ended.stdout;
 }

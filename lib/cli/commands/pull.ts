@@ -17,6 +17,7 @@ Examples:
   mlxk pull org/model                         download, or say that it is there
   mlxk pull org/model@v1.0                    a branch, tag or commit
   mlxk pull org/model --force-resume          complete what is broken, without asking
+  mlxk pull org/model --verify                mend what a disk or a transfer spoilt
   mlxk pull org/model --include "*.json"      some files ("*" crosses folders)
 
 Ctrl-C keeps what has arrived: the same command goes on from there. HF_TOKEN opens private and gated models;
@@ -28,6 +29,7 @@ interface PullFlags {
   readonly revision?: string;
   readonly include?: string[];
   readonly exclude?: string[];
+  readonly verify?: boolean;
   readonly jsonProgress?: boolean;
 }
 
@@ -44,6 +46,7 @@ export function register(program: Command, context: CliContext): void {
     .option('--revision <revision>', 'branch, tag or commit (default: main)')
     .option('--include <pattern>', 'only files that it fits; may be repeated', collect)
     .option('--exclude <pattern>', 'no files that it fits; may be repeated', collect)
+    .option('--verify', 'compare what is here with its hash, and fetch anew what is wrong')
     .option('--json-progress', 'report progress as JSON lines on standard error')
     .addHelpText('after', EXAMPLES)
     .action((spec: string, flags: PullFlags) =>
@@ -71,9 +74,10 @@ async function pullCommand(spec: string, flags: PullFlags, context: CliContext):
   }
   const target = pullTarget(spec, flags.revision);
   const { present } = target;
-  // Whoever names files wants those files, whatever else is there.
-  const isPartial = flags.include !== undefined || flags.exclude !== undefined;
-  if (present !== undefined && flags.forceResume !== true && !isPartial) {
+  // Whoever names files wants those files, whatever else is there; whoever doubts them, sound ones.
+  const isAsked =
+    flags.include !== undefined || flags.exclude !== undefined || flags.verify === true;
+  if (present !== undefined && flags.forceResume !== true && !isAsked) {
     if (present.health.healthy) {
       await tell(context, spec, target, 'already_exists', 'already here and healthy');
       return;
@@ -133,6 +137,7 @@ async function download(
       revision: target.revision,
       include: flags.include,
       exclude: flags.exclude,
+      verify: flags.verify,
       signal: stopping.signal,
       onProgress: (event) => {
         view.show(event);
