@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "decoder.h"
 #include "transformer.h"
@@ -17,12 +18,12 @@ struct Config : DecoderConfig {
   Rope global, local;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, true),
+      : DecoderConfig(complete(c), {.tied = true, .default_norm_eps = 1e-6f}),
         sliding_window(c.dim("sliding_window", 512)),
         sliding_window_pattern(c.count("sliding_window_pattern", 6)),
         query_pre_attn_scalar(c.positive("query_pre_attn_scalar", 256.0f)),
-        global(c, head_dim, 1000000.0f),
-        local(head_dim, c.positive("rope_local_base_freq", 10000.0f)) {
+        global(rope_of(c, "full_attention", head_dim, "rope_theta", 1000000.0f)),
+        local(rope_of(c, "sliding_attention", head_dim, "rope_local_base_freq", 10000.0f)) {
     norm_offset = 1;
   }
 
@@ -36,6 +37,26 @@ struct Config : DecoderConfig {
     return shape;
   }
   std::unique_ptr<LayerState> new_state(int layer) const { return std::make_unique<KVCache>(window(layer)); }
+
+ private:
+  // The published multimodal checkpoints state only what differs from these.
+  static ConfigReader complete(const ConfigReader& c) {
+    constexpr std::pair<const char*, int64_t> kDefaults[] = {
+        {"head_dim", 256}, {"num_attention_heads", 4}, {"num_key_value_heads", 1}, {"vocab_size", 262144}};
+    ConfigReader out = c;
+    for (const auto& [field, value] : kDefaults) {
+      if (!c.has(field)) out = out.with(field, Json(value));
+    }
+    return out;
+  }
+  // Newer checkpoints (transformers 5) keep a rotation for each kind of layer; in older ones the scaling is of the
+  // layers that attend to everything.
+  static Rope rope_of(const ConfigReader& c, const char* kind, int dims, const char* theta, float fallback) {
+    const auto kinds = c.maybe("rope_parameters");
+    if (const auto own = kinds ? kinds->maybe(kind) : std::nullopt) return Rope::of_parameters(*own, dims, fallback);
+    if (std::string_view(theta) == "rope_theta") return {c, dims, fallback};
+    return {dims, c.positive(theta, fallback)};
+  }
 };
 
 // Sums that leave the range of float16 are held at its edge.
