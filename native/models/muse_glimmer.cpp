@@ -22,6 +22,8 @@ struct Config : DecoderConfig {
         output_multiplier(c.positive("output_multiplier", 0.19611613513818404f)),
         final_logit_softcapping(c.positive("final_logit_softcapping", 20.0f)) {
     head_dim = c.dim("head_dim", 128);
+    num_key_value_heads = c.count("num_key_value_heads", 2);
+    c.require(num_attention_heads % num_key_value_heads == 0, "num_key_value_heads", "must divide num_attention_heads");
     const ConfigReader sliding = c.with("sliding_window", Json(int64_t{c.dim("sliding_window", 2048)}));
     windows = layer_windows(sliding, num_hidden_layers, [](int layer) { return layer % 4 != 3; });
     if (c.has("layer_rope_theta")) {
