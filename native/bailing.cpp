@@ -66,4 +66,16 @@ std::unique_ptr<Mixer> BailingConfig::lightning(const Weights& w, int width_of_h
   return std::make_unique<LightningAttention>(w, shape, rope);
 }
 
+Array column_lengths(const Weights& head, int vocab_size, int hidden_size) {
+  std::vector<std::pair<const char*, Array>> kept;
+  for (const char* leaf : {"weight", "scales", "biases"}) {
+    if (head.has(leaf)) kept.emplace_back(leaf, head.peek(leaf));
+  }
+  const Array dense = mx::astype(Matrix(head, vocab_size, hidden_size).dense(), mx::Type::f32);
+  for (const auto& [leaf, tensor] : kept) head.put(leaf, tensor);
+  const Array lengths = mx::sqrt(mx::sum(mx::square(dense), 0, false));
+  mx::eval({lengths});  // frees the dense matrix
+  return lengths;
+}
+
 }  // namespace mlxk

@@ -34,4 +34,8 @@ struct BailingConfig : DecoderConfig {
   std::unique_ptr<Mixer> lightning(const Weights& w, int width_of_head, int index) const;
 };
 
+// The lengths of the columns of a head [vocabulary, hidden], packed or not, float32 [hidden]; the head stays there for
+// its layer to take.
+Array column_lengths(const Weights& head, int vocab_size, int hidden_size);
+
 }  // namespace mlxk

@@ -20,7 +20,7 @@ struct Config : BailingConfig {
     const int shared = c.count_or_zero("num_shared_experts", 0);
     if (shared == 0 || !c.flag("moe_router_enable_shared_expert", true)) return;
     const int each = c.dim("moe_shared_expert_intermediate_size", moe_intermediate_size);
-    shared_intermediate_size = heads_width(shared, each);
+    shared_intermediate_size = heads_width(shared, each, "num_shared_experts * moe_shared_expert_intermediate_size");
   }
 
   std::unique_ptr<Mixer> mixer(const Weights& layer, int index) const {
@@ -40,19 +40,26 @@ struct Config : BailingConfig {
   }
 };
 
-// Divides every column of the head by its length, as mlx-lm does whenever the config asks for it.
-Config prepared(Config c, const Weights& w) {
-  const Weights head = w[c.names.lm_head];
-  if (!c.norm_head || c.tie_word_embeddings || !head.has("weight") || head.has("scales")) return c;
-  const Array& weight = head.peek("weight");
-  const Array length = mx::sqrt(mx::sum(mx::square(mx::astype(weight, mx::Type::f32)), 0, true));
-  head.put("weight", mx::astype(weight / (length + 1e-7f), weight.dtype()));
-  return c;
-}
-
 class BailingMoeLinear final : public Decoder<Config, PreNormBlock<Config>> {
  public:
-  BailingMoeLinear(const ConfigReader& reader, const Weights& w) : Decoder(prepared(Config(reader), w), w) {}
+  BailingMoeLinear(const ConfigReader& reader, const Weights& w) : BailingMoeLinear(Config(reader), w) {}
+
+  // The columns of the head count with length one.
+  Array logits(const Array& hidden) const override {
+    return Decoder::logits(lengths_ ? mx::astype(mx::astype(hidden, mx::Type::f32) / lengths_, hidden.dtype())
+                                    : hidden);
+  }
+
+ private:
+  BailingMoeLinear(const Config& c, const Weights& w) : BailingMoeLinear(c, w, head_lengths(c, w[c.names.lm_head])) {}
+  BailingMoeLinear(const Config& c, const Weights& w, const Array& lengths) : Decoder(c, w), lengths_(lengths) {}
+
+  static Array head_lengths(const Config& c, const Weights& head) {
+    if (!c.norm_head || c.tie_word_embeddings || !head.has("weight")) return {};
+    return column_lengths(head, c.vocab_size, c.hidden_size) + 1e-7f;
+  }
+
+  Array lengths_;
 };
 
 }  // namespace
