@@ -10,6 +10,23 @@
 namespace mlxk {
 namespace {
 
+// A SigmoidRouter that multiplies in float32. Tensors: those of a Linear, expert_bias.
+class WideRouter final : public Router {
+ public:
+  WideRouter(const Weights& w, int hidden_size, int experts, const GroupedTopK& p)
+      : gate_(w, hidden_size, experts),
+        correction_(mx::astype(w.take("expert_bias", {experts}), mx::Type::f32)),
+        parameters_(p) {}
+  Routing operator()(const Array& x) const override {
+    return grouped_top_k(gate_(mx::astype(x, mx::Type::f32)), correction_, parameters_);
+  }
+
+ private:
+  Linear gate_;
+  Array correction_;
+  GroupedTopK parameters_;
+};
+
 struct Config : DecoderConfig {
   int layer_group_size, first_k_dense_replace, num_experts, moe_intermediate_size, shared_intermediate_size;
   GroupedTopK routing;
@@ -22,8 +39,9 @@ struct Config : DecoderConfig {
         first_k_dense_replace(c.integer("first_k_dense_replace", 1, 0, 4096)),
         num_experts(c.count("num_experts", 128)),
         moe_intermediate_size(c.dim("moe_intermediate_size", 512)),
-        shared_intermediate_size(
-            heads_width(c.count("num_shared_experts", 1), c.dim("moe_shared_expert_intermediate_size", 512))),
+        shared_intermediate_size(heads_width(c.count("num_shared_experts", 1),
+                                             c.dim("moe_shared_expert_intermediate_size", 512),
+                                             "num_shared_experts * moe_shared_expert_intermediate_size")),
         routing(read_grouped_top_k(c, num_experts)),
         latent(LatentShape::read(c, hidden_size, num_attention_heads)),
         delta{.hidden_size = hidden_size,
@@ -67,7 +85,7 @@ struct Config : DecoderConfig {
     if (index < first_k_dense_replace) return std::make_unique<GatedMLP>(w, hidden_size, intermediate_size);
     stack_experts(w, num_experts);
     return std::make_unique<SparseMoE>(
-        std::make_unique<SigmoidRouter>(w["gate"], hidden_size, num_experts, routing, "expert_bias"),
+        std::make_unique<WideRouter>(w["gate"], hidden_size, num_experts, routing),
         GatedExperts(w["switch_mlp"], {hidden_size, moe_intermediate_size, num_experts}),
         std::make_unique<GatedMLP>(w["shared_experts"], hidden_size, shared_intermediate_size));
   }
