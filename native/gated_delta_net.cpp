@@ -34,8 +34,8 @@ GatedDeltaShape GatedDeltaShape::read(const ConfigReader& c, int hidden_size, fl
                     .kernel = c.integer("linear_conv_kernel_dim", 4, 1, 1024),
                     .norm_eps = norm_eps};
   c.require(s.value_heads % s.key_heads == 0, "linear_num_key_heads", "must divide linear_num_value_heads");
-  heads_width(s.key_heads, s.key_dim);
-  heads_width(s.value_heads, s.value_dim);
+  heads_width(s.key_heads, s.key_dim, "linear_num_key_heads * linear_key_head_dim");
+  heads_width(s.value_heads, s.value_dim, "linear_num_value_heads * linear_value_head_dim");
   return s;
 }
 

@@ -34,10 +34,10 @@ TimeStepLimit TimeStepLimit::read(const ConfigReader& c, TimeStepLimit fallback)
   return limit;
 }
 
-void Mamba2Shape::check(const ConfigReader& c, const char* groups_field) const {
-  c.require(heads % groups == 0, groups_field, "must divide the number of heads, " + std::to_string(heads));
-  heads_width(heads, head_dim);
-  heads_width(groups, state_size);
+void Mamba2Shape::check(const ConfigReader& c, const Fields& f) const {
+  c.require(heads % groups == 0, f.groups, "must divide " + std::string(f.heads));
+  heads_width(heads, head_dim, (std::string(f.heads) + " * " + f.head_dim).c_str());
+  heads_width(groups, state_size, (std::string(f.groups) + " * " + f.state_size).c_str());
 }
 
 Mamba2Mixer::Mamba2Mixer(const Weights& w, const Mamba2Shape& s)

@@ -28,8 +28,12 @@ struct Mamba2Shape {
 
   int inner() const { return heads * head_dim; }
   int convolved() const { return inner() + 2 * groups * state_size; }
-  // Throws config_invalid, naming the field of the groups, where the sizes do not fit.
-  void check(const ConfigReader& c, const char* groups_field) const;
+  // The fields that an architecture has these sizes in.
+  struct Fields {
+    const char *heads, *head_dim, *groups, *state_size;
+  };
+  // Throws config_invalid, naming the fields, where the sizes do not fit.
+  void check(const ConfigReader& c, const Fields& fields) const;
 };
 
 // Tensors: in_proj (gate, convolved channels and time steps one below the other), conv1d, A_log, D, dt_bias, norm,

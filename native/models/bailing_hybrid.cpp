@@ -23,9 +23,10 @@ struct Config : BailingConfig {
     latent.norm_eps = rms_norm_eps;
     const int shared = c.count_or_zero("num_shared_experts", 0);
     if (shared == 0) return;
-    shared_intermediate_size = c.has("moe_shared_expert_intermediate_size")
-                                   ? c.dim("moe_shared_expert_intermediate_size")
-                                   : heads_width(shared, moe_intermediate_size);
+    shared_intermediate_size =
+        c.has("moe_shared_expert_intermediate_size")
+            ? c.dim("moe_shared_expert_intermediate_size")
+            : heads_width(shared, moe_intermediate_size, "num_shared_experts * moe_intermediate_size");
   }
 
   std::unique_ptr<Mixer> mixer(const Weights& layer, int index) const {

@@ -34,7 +34,7 @@ struct Config : DecoderConfig {
               .norm_before_gate = c.flag("mamba_norm_before_gate", false),
               .norm_eps = rms_norm_eps} {
     mlp_bias = c.flag("mlp_bias", false);
-    mamba.check(c, "mamba_n_groups");
+    mamba.check(c, {"mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state"});
     c.require(c.dim("mamba_d_ssm", mamba.inner()) == mamba.inner(), "mamba_d_ssm",
               "must be mamba_n_heads times mamba_d_head");
     rope = Rope(c, head_dim, 1e11f, c.flag("rope_traditional", false));

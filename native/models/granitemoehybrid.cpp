@@ -81,7 +81,7 @@ struct Config : DecoderConfig {
                         .out_bias = c.flag("mamba_proj_bias", false),
                         .limit = TimeStepLimit::read(c, {0.001f, 100.0f}),
                         .norm_eps = rms_norm_eps};
-    mamba->check(c, "mamba_n_groups");
+    mamba->check(c, {"mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state"});
   }
 };
 

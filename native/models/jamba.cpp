@@ -21,7 +21,7 @@ struct Config : DecoderConfig {
         expert_layer_offset(c.integer("expert_layer_offset", 1, 0, 4096)),
         expert_layer_period(c.count("expert_layer_period", 2)),
         mamba{.hidden_size = hidden_size,
-              .inner = heads_width(c.count("mamba_expand", 2), hidden_size),
+              .inner = heads_width(c.count("mamba_expand", 2), hidden_size, "mamba_expand * hidden_size"),
               .state_size = c.dim("mamba_d_state", 16),
               .kernel = c.integer("mamba_d_conv", 4, 1, 1024),
               .time_step_rank = read_time_step_rank(c, "mamba_dt_rank", hidden_size),

@@ -121,7 +121,9 @@ class LatentMoE final : public FeedForward {
         experts_(w["switch_mlp"], {width(c), c.moe_intermediate_size, c.num_experts},
                  bounded_gate(c.situ_beta, c.situ_linear_beta)) {
     if (c.num_shared_experts > 0) {
-      shared_.emplace(w["shared_experts"], c, heads_width(c.num_shared_experts, c.moe_intermediate_size));
+      shared_.emplace(
+          w["shared_experts"], c,
+          heads_width(c.num_shared_experts, c.moe_intermediate_size, "num_shared_experts * moe_intermediate_size"));
     }
     if (c.routed_expert_hidden_size == 0) return;
     down_.emplace(w["routed_expert_down_proj"], c.hidden_size, width(c));
@@ -166,7 +168,7 @@ void split_qkv(const Weights& w, int width) {
 std::unique_ptr<Mixer> Config::mixer(const Weights& layer, int index) const {
   const Weights w = layer["self_attn"];
   if (attends(index)) return std::make_unique<LatentAttention>(w, latent, Rope());
-  split_qkv(w, heads_width(delta.heads, delta.head_dim));
+  split_qkv(w, heads_width(delta.heads, delta.head_dim, "linear_attn_config.num_heads * head_dim"));
   return std::make_unique<KimiDeltaAttention>(w, delta);
 }
 

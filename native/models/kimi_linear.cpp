@@ -35,7 +35,7 @@ struct Config : DecoderConfig {
              .head_dim = linear.dim("head_dim"),
              .kernel = linear.integer("short_conv_kernel_size", 4, 1, 1024),
              .norm_eps = rms_norm_eps};
-    heads_width(delta.heads, delta.head_dim);
+    heads_width(delta.heads, delta.head_dim, "linear_attn_config.num_heads * head_dim");
     latent.q_lora_rank = 0;
     latent.bias = false;
     latent.norm_eps = rms_norm_eps;

@@ -28,7 +28,7 @@ struct Config : DecoderConfig {
               .out_bias = c.flag("use_bias", false),
               .limit = TimeStepLimit::read(c, {0, std::numeric_limits<float>::infinity()}),
               .norm_eps = rms_norm_eps} {
-    mamba.check(c, "n_groups");
+    mamba.check(c, {"num_heads", "head_dim", "n_groups", "state_size"});
     names = {.embed_tokens = "backbone.embeddings", .layers = "backbone.layers", .norm = "backbone.norm_f"};
   }
 

@@ -67,7 +67,7 @@ struct Config : DecoderConfig {
     num_hidden_layers = static_cast<int>(kinds.size());
     tie_word_embeddings = false;
     mlp_bias = c.flag("mlp_bias", false);
-    mamba.check(c, "n_groups");
+    mamba.check(c, {"mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size"});
     names = {.embed_tokens = "backbone.embeddings", .layers = "backbone.layers", .norm = "backbone.norm_f"};
     if (std::ranges::find(kinds, Kind::moe) == kinds.end()) return;
     n_routed_experts = c.count("n_routed_experts");

@@ -26,7 +26,7 @@ struct Config : DecoderConfig {
         mamba_enabled(c.flag("mamba_enabled", true)) {
     head_dim = c.dim("hidden_size_per_head", 128);
     c.require(!mamba_enabled || mamba_step > 1, "mamba_step", "must be above 1");
-    heads_width(mamba_num_heads, head_dim);
+    heads_width(mamba_num_heads, head_dim, "mamba_num_heads * hidden_size_per_head");
     norm_offset = 1;
     rope = Rope(c, head_dim, 10000.0f);
     names.layers = "model.layers.layers";
