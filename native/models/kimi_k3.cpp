@@ -187,17 +187,10 @@ std::unique_ptr<FeedForward> Config::feed_forward(const Weights& layer, int inde
   return std::make_unique<LatentMoE>(w, *this);
 }
 
-// What earlier spans of layers have left, and a layer's choice among it and the running residual. Tensors: `name`_proj,
-// of one row, and `name`_norm.
-class Residuals {
- public:
-  void append(const Array& x) { spans_.push_back(x); }
-  const std::vector<Array>& spans() const { return spans_; }
+// The residuals as the spans of layers before have found them.
+using Residuals = std::vector<Array>;
 
- private:
-  std::vector<Array> spans_;
-};
-
+// A layer's choice among those and the running residual. Tensors: `name`_proj, of one row, and `name`_norm.
 class ResidualMix {
  public:
   ResidualMix(const Weights& w, const std::string& name, const Config& c)
@@ -205,8 +198,8 @@ class ResidualMix {
 
   // A softmax over the spans and x, of how each answers to `weight`, weighs their sum.
   Array operator()(const Array& x, const Residuals& residuals) const {
-    if (residuals.spans().empty()) return x;
-    std::vector<Array> all = residuals.spans();
+    if (residuals.empty()) return x;
+    Residuals all = residuals;
     all.push_back(x);
     const Array stacked = mx::stack(all, 0), wide = mx::astype(stacked, mx::Type::f32);
     const Array length = mx::rsqrt(mx::mean(mx::square(wide), -1, true) + eps_);
@@ -244,7 +237,7 @@ class Block {
     Residuals none;
     Residuals& before = residuals ? *residuals : none;
     const Array read = self_attention_res_ ? (*self_attention_res_)(x, before) : x;
-    if (starts_span_) before.append(x);
+    if (starts_span_) before.push_back(x);
     const Array y = (*self_attn_)(input_layernorm_(read), cache);
     const Array sum = starts_span_ ? y : x + y;
     const Array h = mlp_res_ ? (*mlp_res_)(sum, before) : sum;
@@ -263,7 +256,6 @@ class Block {
 // The names that checkpoints give to the language model, and what they hold beside it.
 Weights prepared(const Weights& w, const Config& c) {
   const Weights tower = language_tower(w);
-  w.rename("model", "language_model.model");
   tower["mtp"].discard();
   tower["model.mtp"].discard();
   tower["model.layers"][c.num_hidden_layers].discard();

@@ -81,7 +81,6 @@ Config prepared(Config c, const Weights& w) {
 // The language model, whichever prefix a checkpoint gives it; layers that predict ahead are discarded.
 Weights text_model(const Weights& w) {
   const Weights tower = language_tower(w);
-  w.rename("model", "language_model.model");
   w["mtp"].discard();
   tower["mtp"].discard();
   tower["model.mtp"].discard();

@@ -120,7 +120,8 @@ void attend(Random& random, int queries, int seen, mx::Mask mode, By by = By::st
     r.window = random.one_in(2) ? size(static_cast<uint64_t>(seen)) : 0;
     r.soft_cap = static_cast<double>(cap);
     const Array got = mx::fused_causal_attention(q, k, v, scale, r.window, cap, sinks);
-    if (got) compare(got, {r.batch, r.heads, queries, r.v_width}, type, r.result(), "window " + std::to_string(r.window));
+    if (got)
+      compare(got, {r.batch, r.heads, queries, r.v_width}, type, r.result(), "window " + std::to_string(r.window));
     return;
   }
   compare(mx::attention(q, k, v, scale, mode, mask, sinks), {r.batch, r.heads, queries, r.v_width}, type, r.result(),
