@@ -1,5 +1,6 @@
-// What the hybrids of the Ling and Ring families (Bailing) share: lightning attention in most layers, mixtures of which
-// groups are chosen first. Reference: mlx-lm 0.32.2, models/bailing_moe_linear.py and models/bailing_hybrid.py.
+// What the Ling and Ring families (Bailing) share: heads that are normalized; and of their hybrids lightning attention in
+// most layers and mixtures of which groups are chosen first. Reference: mlx-lm 0.32.2, models/bailing_moe.py,
+// models/bailing_moe_linear.py and models/bailing_hybrid.py.
 // Thread: engine thread only.
 
 #pragma once
@@ -37,5 +38,31 @@ struct BailingConfig : DecoderConfig {
 // The lengths of the columns of a head [vocabulary, hidden], packed or not, float32 [hidden]; the head stays there for
 // its layer to take.
 Array column_lengths(const Weights& head, int vocab_size, int hidden_size);
+
+// A decoder whose head's columns count with length one where its config's norm_head says so, as mlx-lm has it at every
+// load. Config: a DecoderConfig with `bool norm_head`.
+template <class Config>
+class BailingDecoder : public Decoder<Config, PreNormBlock<Config>> {
+  using Base = Decoder<Config, PreNormBlock<Config>>;
+
+ public:
+  BailingDecoder(const ConfigReader& reader, const Weights& w) : BailingDecoder(Config(reader), w) {}
+
+  Array logits(const Array& hidden) const override {
+    if (!lengths_) return Base::logits(hidden);
+    return Base::logits(mx::astype(mx::astype(hidden, mx::Type::f32) / lengths_, hidden.dtype()));
+  }
+
+ private:
+  BailingDecoder(const Config& c, const Weights& w) : BailingDecoder(c, w, head_lengths(c, w[c.names.lm_head])) {}
+  BailingDecoder(const Config& c, const Weights& w, const Array& lengths) : Base(c, w), lengths_(lengths) {}
+
+  static Array head_lengths(const Config& c, const Weights& head) {
+    if (!c.norm_head || c.tie_word_embeddings || !head.has("weight")) return {};
+    return column_lengths(head, c.vocab_size, c.hidden_size) + 1e-7f;
+  }
+
+  Array lengths_;
+};
 
 }  // namespace mlxk

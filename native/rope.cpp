@@ -145,8 +145,7 @@ void Rope::scale(const ConfigReader& config, const std::optional<ConfigReader>& 
                  yarn_magnitude(factor, scaling->number("mscale_all_dim", 0.0f));
   } else if (type == "longrope" || type == "su") {
     lambda = longrope(*scaling, dims, base);
-    magnitude_ =
-        scaling->has("long_mscale") ? scaling->positive("long_mscale") : longrope_magnitude(config, *scaling);
+    magnitude_ = scaling->has("long_mscale") ? scaling->positive("long_mscale") : longrope_magnitude(config, *scaling);
   } else {
     scaling->refuse(type_field,
                     "must be one of default, dynamic, linear, llama3, longrope, mrope, proportional, su, yarn, got " +

@@ -2,8 +2,7 @@
 // Against Llama: one matrix for queries, keys and values; all layers but the first few are mixtures with shared
 // experts, routed by a softmax or as DeepSeek-V3's; the head's columns may have to be normalized.
 
-#include "decoder.h"
-#include "experts.h"
+#include "bailing.h"
 
 namespace mlxk {
 namespace {
@@ -69,21 +68,7 @@ struct Config : DecoderConfig {
   }
 };
 
-// mlx-lm normalizes the head whenever the config asks for it, and its converter keeps that in the config: so does this.
-Config prepared(Config c, const Weights& w) {
-  const Weights head = w[c.names.lm_head];
-  if (!c.norm_head || c.tie_word_embeddings || !head.has("weight") || head.has("scales")) return c;
-  const Array& given = head.peek("weight");
-  const Array squares = mx::sum(mx::square(mx::astype(given, mx::Type::f32)), 0, true);
-  const Array length = mx::exp(mx::log(squares) * 0.5f) + 1e-7f;
-  head.put("weight", mx::astype(mx::astype(given, mx::Type::f32) / length, given.dtype()));
-  return c;
-}
-
-class BailingMoe final : public Decoder<Config, PreNormBlock<Config>> {
- public:
-  BailingMoe(const ConfigReader& reader, const Weights& w) : Decoder(prepared(Config(reader), w), w) {}
-};
+using BailingMoe = BailingDecoder<Config>;
 
 }  // namespace
 

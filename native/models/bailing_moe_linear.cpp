@@ -40,27 +40,7 @@ struct Config : BailingConfig {
   }
 };
 
-class BailingMoeLinear final : public Decoder<Config, PreNormBlock<Config>> {
- public:
-  BailingMoeLinear(const ConfigReader& reader, const Weights& w) : BailingMoeLinear(Config(reader), w) {}
-
-  // The columns of the head count with length one.
-  Array logits(const Array& hidden) const override {
-    return Decoder::logits(lengths_ ? mx::astype(mx::astype(hidden, mx::Type::f32) / lengths_, hidden.dtype())
-                                    : hidden);
-  }
-
- private:
-  BailingMoeLinear(const Config& c, const Weights& w) : BailingMoeLinear(c, w, head_lengths(c, w[c.names.lm_head])) {}
-  BailingMoeLinear(const Config& c, const Weights& w, const Array& lengths) : Decoder(c, w), lengths_(lengths) {}
-
-  static Array head_lengths(const Config& c, const Weights& head) {
-    if (!c.norm_head || c.tie_word_embeddings || !head.has("weight")) return {};
-    return column_lengths(head, c.vocab_size, c.hidden_size) + 1e-7f;
-  }
-
-  Array lengths_;
-};
+using BailingMoeLinear = BailingDecoder<Config>;
 
 }  // namespace
 
