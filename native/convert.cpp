@@ -138,7 +138,7 @@ void Conversion::check(const ConversionJob& job) const {
   Dtype type = job.weight.dtype;
   if (job.weight.block) type = Dtype::F32;
   if (job.from) type = affine_source ? job.scales->dtype : Dtype::BF16;
-  if (job.cast && (!job.from || affine_source)) type = dtype_of(*job.cast);
+  if (job.cast) type = dtype_of(*job.cast);
   if (!is_copy(job)) numeric_type(type);
   if (!job.to) {
     target(job.weight_to, job.columns * dtype_size(type), type);
@@ -205,7 +205,7 @@ void Conversion::convert(const ConversionJob& job, uint64_t first, uint64_t coun
     const Array scales = read(*job.scales, first, {rows, groups}, 0);
     const Array biases = affine ? cast(read(*job.biases, first, {rows, groups}, 0)) : Array();
     const Array typed = affine ? cast(scales) : scales;
-    matrix = mx::dequantize(weight, typed, biases, q, affine ? typed.dtype() : mx::Type::bf16);
+    matrix = mx::dequantize(weight, typed, biases, q, affine ? typed.dtype() : job.cast.value_or(mx::Type::bf16));
   } else {
     const uint64_t head = job.interleaved_heads > 0 ? job.rows / job.interleaved_heads : 0;
     matrix = read(job.weight, first, {rows, columns}, head);

@@ -43,7 +43,8 @@ struct ConversionJob {
   std::optional<ByteSource> scales, biases;  // of a source that MLX quantized
   std::optional<mx::QuantizedShape> from;
   float add = 0;                 // to every number of a plain source, before the cast
-  std::optional<mx::Type> cast;  // a quantized source's scales and biases are cast, as mlx-lm does
+  // Of an affine source the scales and biases are cast, as mlx-lm does; the other modes unpack to this type.
+  std::optional<mx::Type> cast;
   std::optional<mx::QuantizedShape> to;
   uint64_t interleaved_heads = 0;  // undoes llama.cpp's row order of rotated projections with this many heads
   TensorPlace weight_to{};

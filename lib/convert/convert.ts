@@ -148,7 +148,12 @@ async function convertWeights(
   const parameters = parametersOf(source.tensors, source.config, modelClass);
   const cast = settings.dtype ?? statedDtype(source.config);
   const { quantize } = settings;
-  const changes = { cast, quantize, dequantize: settings.mode === 'dequantize' };
+  const changes = {
+    cast,
+    unpackTo: settings.dtype,
+    quantize,
+    dequantize: settings.mode === 'dequantize',
+  };
   const files = await companionsOf(folder);
   const layoutFor = (out: string): ConversionLayout =>
     layOut(parameters, source.files, { modelClass, changes, source: quantized, folder: out });

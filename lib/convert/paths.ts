@@ -6,8 +6,9 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 
 import { type CacheEnvironment, hubCacheFolder } from '../cache/layout.js';
-import { pathOf } from '../cache/locate.js';
+import { BUILTIN, pathOf } from '../cache/locate.js';
 import { MlxkError } from '../errors.js';
+import { packageRoot } from '../package-info.js';
 import { workspaceHome } from '../workspace/home.js';
 import { realTarget } from '../workspace/staging.js';
 
@@ -26,7 +27,9 @@ export async function convertPaths(
   const isName = (spec: string): boolean => home !== undefined && /^[^/\\~.][^/\\]*$/.test(spec);
   const inHome = isName(source) ? path.join(home ?? '', source) : undefined;
   const named = inHome !== undefined && (await stat(inHome).catch(() => undefined)) !== undefined;
-  const from = await realTarget(named ? inHome : pathOf(source));
+  const from = await realTarget(
+    named ? inHome : source === BUILTIN ? path.join(packageRoot, BUILTIN) : pathOf(source),
+  );
   const to = await realTarget(isName(target) ? path.join(home ?? '', target) : pathOf(target));
 
   const stats = await stat(from).catch(() => undefined);

@@ -31,6 +31,8 @@ export type FloatType = 'F16' | 'BF16' | 'F32';
 export interface Changes {
   /** Type that floating-point numbers become; absent keeps each tensor's own. */
   readonly cast?: FloatType | undefined;
+  /** Type that mxfp4, mxfp8 and nvfp4 are unpacked to. Default: bfloat16, as in mlx-lm. */
+  readonly unpackTo?: FloatType | undefined;
   readonly quantize?: QuantizeSettings | undefined;
   readonly dequantize?: boolean | undefined;
 }
@@ -210,7 +212,7 @@ function unpacked(weight: Parameter, scales: Parameter, context: Context): Draft
       detail: { tensor: `${module}.biases` },
     });
   }
-  const type = affine ? castType(scales, changes.cast, modelClass) : 'BF16';
+  const type = affine ? castType(scales, changes.cast, modelClass) : (changes.unpackTo ?? 'BF16');
   const to = quantizer?.choose(module, shape);
   const job = {
     ...size(shape),
@@ -218,7 +220,7 @@ function unpacked(weight: Parameter, scales: Parameter, context: Context): Draft
     scales: bytesOf(scales),
     ...(affine && biases !== undefined && { biases: bytesOf(biases) }),
     from,
-    ...(affine && type !== scales.encoding && { cast: type as FloatType }),
+    ...(type !== (affine ? scales.encoding : 'BF16') && { cast: type as FloatType }),
     ...(to !== undefined && { to }),
   };
   return { job, outputs: outputsOf(weight.name, module, shape, type, to) };

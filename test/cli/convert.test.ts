@@ -17,7 +17,7 @@ import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 
 import { isClean } from '../../lib/workspace/content-hash.js';
-import { program, run } from '../helpers/child.js';
+import { builtPackage, program, run } from '../helpers/child.js';
 import { FixtureCache, type Files, writeFiles } from '../helpers/fixture-cache.js';
 import { parseEnvelope, violations } from '../helpers/schemas.js';
 import { SMALL_CONFIG, smallModelFolder } from '../helpers/small-model.js';
@@ -406,6 +406,18 @@ describe('a conversion that does not come to its end', () => {
     closeSync(file);
     return folder;
   }
+
+  it('needs little memory for a matrix of any size', async () => {
+    const source = largeModel();
+    const script = `import { cache } from ${JSON.stringify(builtPackage)};
+      await cache.convert(...process.argv.slice(1), { quantize: 4, skipHealth: true });
+      console.log(process.resourceUsage().maxRSS);`;
+    const args = ['--input-type=module', '-e', script, source, fresh()];
+    const { stdout, stderr } = await run(process.execPath, args, { env: cache.env });
+    expect(stderr).toBe('');
+    expect(Number(stdout)).toBeGreaterThan(0);
+    expect(Number(stdout)).toBeLessThan(400 * 1024); // KiB, for a matrix of 1 GiB
+  });
 
   async function started(target: string) {
     const args = [program, 'convert', largeModel(), target, '--quantize', '4', '--json'];

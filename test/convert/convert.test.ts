@@ -156,6 +156,13 @@ describe('a quantized source', () => {
     },
   );
 
+  it.each(['llama-mxfp4', 'llama-4bit-g64'])('has the type that is asked for: %s', async (name) => {
+    const made = await tensorsOf(
+      await converted(golden(name), { dequantize: true, dtype: 'float16' }),
+    );
+    expect(new Set([...made.values()].map(({ dtype }) => dtype))).toEqual(new Set(['F16']));
+  });
+
   it('is what --dequantize needs', async () => {
     expect(await failure(converted(golden('llama'), { dequantize: true }))).toMatchObject({
       code: 'validation_error',
