@@ -35,11 +35,19 @@ const EXPERT_NAMES: Readonly<Record<string, string>> = {
 };
 
 /** What shows that a checkpoint has the layout of its first publisher, which its architecture does not load as is. */
-const FOREIGN: readonly { readonly types: RegExp; readonly name: RegExp }[] = [
+const FOREIGN: readonly {
+  readonly types: RegExp;
+  readonly name: RegExp;
+  /** Member of config.json that has to be true. */
+  readonly setting?: string;
+}[] = [
   { types: /./, name: /\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|weight_shape)$/ },
   { types: /^gpt_oss$/, name: /gate_up_proj|_blocks$/ },
   { types: /^(deepseek_v3|deepseek_v32|glm4_moe_lite|mistral4)$/, name: /\.kv_b_proj\./ },
   { types: /^qwen3_(next|5)/, name: /\.experts\.\d+\.|^mtp\.|\.mtp\./ },
+  // Output matrices that are normalized when they are loaded, which quantized ones no longer can be.
+  { types: /^baichuan_m1$/, name: /^lm_head\.weight$/ },
+  { types: /^bailing/, name: /^lm_head\.weight$/, setting: 'norm_head' },
   { types: /^gpt2$/, name: /^(h|wte|wpe|ln_f)\./ },
 ];
 
@@ -49,7 +57,7 @@ export function parametersOf(
   config: Config,
   modelClass: string,
 ): Parameter[] {
-  refuseForeign(tensors, modelClass);
+  refuseForeign(tensors, config, modelClass);
   const tied = config['tie_word_embeddings'] ?? TIED_UNLESS_TOLD.has(modelClass);
   const parameters: Parameter[] = [];
   const experts = new Map<string, SourceTensor[]>();
@@ -105,8 +113,11 @@ function stacked(name: string, parts: readonly (SourceTensor | undefined)[]): Pa
   return { name, encoding: first.encoding, shape: [whole.length, ...first.shape], parts: whole };
 }
 
-function refuseForeign(tensors: readonly SourceTensor[], modelClass: string): void {
-  const rules = FOREIGN.filter(({ types }) => types.test(modelClass));
+function refuseForeign(tensors: readonly SourceTensor[], config: Config, modelClass: string): void {
+  const rules = FOREIGN.filter(
+    ({ types, setting }) =>
+      types.test(modelClass) && (setting === undefined || config[setting] === true),
+  );
   const found = tensors.find(
     ({ name, shape }) =>
       rules.some((rule) => rule.name.test(name)) ||

@@ -85,13 +85,15 @@ export class Quantizer {
       return mixed;
     }
     const isRecorded = CLASSES[this.#modelClass] !== undefined;
-    const eightBits = isRecorded
-      ? AT_EIGHT_BITS[this.#modelClass]?.includes(suffixOf(path)) === true
-      : ROUTER.test(path);
-    if (!eightBits) return usual;
+    const entry = isRecorded
+      ? AT_EIGHT_BITS[this.#modelClass]?.[suffixOf(path)]
+      : ROUTER.test(path)
+        ? { group_size: EIGHT_BITS.groupSize, bits: EIGHT_BITS.bits }
+        : undefined;
+    if (entry === undefined) return usual;
     const fits = columns % EIGHT_BITS.groupSize === 0;
     const eight = fits ? EIGHT_BITS : { ...EIGHT_BITS, groupSize: 32 };
-    this.#exceptions[path] = { group_size: eight.groupSize, bits: eight.bits };
+    this.#exceptions[path] = fits ? entry : { group_size: eight.groupSize, bits: eight.bits };
     return eight;
   }
 

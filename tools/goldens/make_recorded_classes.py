@@ -36,8 +36,10 @@ export const CLASSES: Readonly<Record<string, Readonly<Record<string, number>>>>
 /** By file of mlx-lm: modules with a matrix that is never quantized. */
 export const NEVER: Readonly<Record<string, readonly string[]>> = {never};
 
-/** By file of mlx-lm: modules that are kept at eight bits. */
-export const AT_EIGHT_BITS: Readonly<Record<string, readonly string[]>> = {eight};
+/** By file of mlx-lm: modules that are kept at eight bits, with what config.json then says of each. */
+export const AT_EIGHT_BITS: Readonly<
+  Record<string, Readonly<Record<string, { readonly group_size?: number; readonly bits: number }>>>
+> = {eight};
 
 /** By file of mlx-lm: parameters that keep their type when the others are cast. */
 export const NEVER_CAST: Readonly<Record<string, readonly string[]>> = {uncast};
@@ -54,7 +56,7 @@ def exceptions(model, never, eight, uncast):
     predicate = getattr(model, "quant_predicate", None)
     # The reference models share their output matrix more often than the published ones.
     if predicate and isinstance(predicate("lm_head", None), dict):
-        eight.add("lm_head")
+        eight["lm_head"] = predicate("lm_head", None)
     for path, module in tree_flatten(model.leaf_modules(), is_leaf=nn.Module.is_module):
         if "weight" not in module or module.weight.ndim < 2:
             continue
@@ -65,8 +67,8 @@ def exceptions(model, never, eight, uncast):
         if choice is False:
             never.add(suffix(path))
         elif isinstance(choice, dict):
-            assert choice == {"group_size": 64, "bits": 8}, choice
-            eight.add(suffix(path))
+            assert choice in ({"group_size": 64, "bits": 8}, {"bits": 8}), choice
+            eight[suffix(path)] = choice
 
 
 def children(names):
@@ -89,7 +91,11 @@ def merged(lists):
             graph.add(name)
         for earlier, later in zip(siblings, siblings[1:], strict=False):
             graph.add(later, earlier)
-    return list(graph.static_order())
+    try:
+        return list(graph.static_order())
+    except graphlib.CycleError:
+        # Two kinds of module under one name: the order of the first is kept.
+        return list(dict.fromkeys(name for siblings in lists for name in siblings))
 
 
 def main():
@@ -106,8 +112,12 @@ def main():
         model_class, args_class = _get_classes(config)
         model = model_class(args_class.from_dict(config))
         name = MODEL_REMAPPING.get(config["model_type"], config["model_type"])
-        tables = (table.setdefault(name, set()) for table in (never, eight, uncast))
-        exceptions(model, *tables)
+        exceptions(
+            model,
+            never.setdefault(name, set()),
+            eight.setdefault(name, {}),
+            uncast.setdefault(name, set()),
+        )
         lists = classes.setdefault(name, {})
         for path, siblings in children(k for k, _ in tree_flatten(model.parameters())).items():
             if all(sibling.isdigit() for sibling in siblings):
@@ -129,8 +139,9 @@ def main():
                 shared.append(order)
             table[parent] = shared.index(order)
     parts = {"lists": shared, "classes": orders}
-    for key, table in (("never", never), ("eight", eight), ("uncast", uncast)):
+    for key, table in (("never", never), ("uncast", uncast)):
         parts[key] = {name: sorted(found) for name, found in sorted(table.items()) if found}
+    parts["eight"] = {name: found for name, found in sorted(eight.items()) if found}
     text = HEADER
     for key, part in parts.items():
         text = text.replace(f"{{{key}}}", json.dumps(part))
