@@ -32,15 +32,17 @@ export function compare(name, unit, better, pairs) {
 export function compareWith(peer, name, unit, pairs) {
   const mlxk = median(pairs.map((pair) => pair.mlxk));
   const theirs = median(pairs.map((pair) => pair.peer));
-  const best = (side) => Math.max(...pairs.map((pair) => pair[side]));
+  const better = unit.startsWith('ms') ? 'lower' : 'higher';
+  const best = (side) =>
+    Math[better === 'higher' ? 'max' : 'min'](...pairs.map((pair) => pair[side]));
   return {
     name,
     unit,
-    better: 'higher',
+    better,
     peer,
     mlxk,
     [peer]: theirs,
-    ratio: mlxk / theirs,
+    ratio: better === 'higher' ? mlxk / theirs : theirs / mlxk,
     best: { mlxk: best('mlxk'), [peer]: best('peer') },
     pairs,
   };
@@ -107,7 +109,8 @@ function asMarkdown({ cpu, cores, memoryGiB, system }, measures) {
       const numbers = [row.mlxk, row[peerOf(row)], row.ratio].map((n) =>
         n === undefined ? '' : significant(n),
       );
-      lines.push(`| ${[row.name, row.unit, ...numbers].join(' | ')} |`);
+      const name = row.peer ? `${row.name}; ${row.peer}` : row.name;
+      lines.push(`| ${[name, row.unit, ...numbers].join(' | ')} |`);
     }
   }
   return `${lines.join('\n')}\n`;

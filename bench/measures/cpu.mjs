@@ -29,7 +29,11 @@ const ROUNDS = [
   { name: '128 ids', prompt: 128, maxTokens: 32, rounds: 5 },
   { name: '512 ids', prompt: 512, maxTokens: 16, rounds: 3 },
   { name: '4,096 ids', prompt: 4096, maxTokens: 16, rounds: 2, decodeOnly: true },
-];
+].filter(({ prompt }) => {
+  // MLXK_BENCH_PROMPTS=128,512 and MLXK_BENCH_FORMATS=q4 shorten the measure, which a busy machine makes long.
+  const wanted = process.env.MLXK_BENCH_PROMPTS;
+  return !wanted || wanted.split(',').includes(String(prompt));
+});
 /** What finds the peer's best number of threads. */
 const TRIAL = { prompt: 64, maxTokens: 8 };
 
@@ -79,6 +83,14 @@ function threadCounts() {
 const prefillSpeed = (prompt, { firstTokenSeconds }) => prompt / firstTokenSeconds;
 const decodeSpeed = (tokens, { restSeconds }) => (tokens - 1) / restSeconds;
 
+const VALUES = {
+  prefill: (answer, prompt) => prefillSpeed(prompt, answer),
+  decode: (answer, _, tokens) => decodeSpeed(tokens, answer),
+  'prefill processor time': ({ cpuSeconds, restCpuSeconds }, prompt) =>
+    ((cpuSeconds - restCpuSeconds) * 1e3) / prompt,
+  'decode processor time': ({ restCpuSeconds }, _, tokens) => (restCpuSeconds * 1e3) / (tokens - 1),
+};
+
 async function againstLlama(peer, format, rate, limits, rounds) {
   const mlxk = new Side('mlxk', process.execPath, [
     path.join(bench, 'sides', 'mlxk.mjs'),
@@ -107,7 +119,7 @@ async function againstLlama(peer, format, rate, limits, rounds) {
       if (decode > best.decode[0]) best.decode = [decode, threads];
     }
     for (const { name, prompt, maxTokens, rounds: count, decodeOnly } of rounds) {
-      const samples = { prefill: [], decode: [] };
+      const samples = Object.fromEntries(Object.keys(VALUES).map((what) => [what, []]));
       for (let i = 0; i < count; i++) {
         limits.push(await rate());
         const wanted = [
@@ -123,25 +135,19 @@ async function againstLlama(peer, format, rate, limits, rounds) {
             maxTokens,
           );
         }
-        for (const [what, speed] of [
-          ['prefill', (answer) => prefillSpeed(prompt, answer)],
-          ['decode', (answer) => decodeSpeed(maxTokens, answer)],
-        ]) {
-          if (decodeOnly && what === 'prefill') continue;
-          samples[what].push({ mlxk: speed(answers[0]), peer: speed(answers[best[what][1]]) });
+        for (const [what, of] of Object.entries(VALUES)) {
+          const value = (threads) => of(answers[threads], prompt, maxTokens);
+          const theirs = best[what.split(' ')[0]][1];
+          if (answers[theirs]) samples[what].push({ mlxk: value(0), peer: value(theirs) });
         }
       }
-      for (const what of decodeOnly ? ['decode'] : ['prefill', 'decode']) {
-        console.log(format, what, name, JSON.stringify(samples[what]));
-        const threads = best[what][1];
-        rows.push(
-          compareWith(
-            'llama.cpp',
-            `${format}: ${what}, ${name}; llama.cpp with ${threads} thread${threads > 1 ? 's' : ''}`,
-            'tokens/s',
-            samples[what],
-          ),
-        );
+      for (const [what, taken] of Object.entries(samples)) {
+        if (taken.length === 0) continue;
+        const threads = best[what.split(' ')[0]][1];
+        const peerName = `llama.cpp, ${threads} thread${threads > 1 ? 's' : ''}`;
+        const unit = what.includes('processor') ? 'ms/token' : 'tokens/s';
+        rows.push(compareWith(peerName, `${format}: ${what}, ${name}`, unit, taken));
+        console.log(rows.at(-1).name, rows.at(-1).ratio);
       }
     }
   } finally {
@@ -180,7 +186,6 @@ export async function measure(peer) {
     const bound = (median(limits.map((limit) => limit.readGBps)) * 1e9) / BYTES_PER_TOKEN[format];
     return { name: `${row.name}, part of what memory allows`, unit: '', mlxk: row.mlxk / bound };
   };
-  // MLXK_BENCH_FORMATS=q4 shortens the measure, which a busy machine makes long.
   const formats = (process.env.MLXK_BENCH_FORMATS || 'q4,q8,bf16').split(',');
   for (const format of formats) {
     const found = await againstLlama(

@@ -35,13 +35,24 @@ async function generate({ prompt, maxTokens, threads, contextSize }) {
   const sequence = await sequenceFor(threads, contextSize);
   let count = 0;
   let first;
+  let cpuAtFirst;
+  const cpuBefore = process.cpuUsage();
   const started = performance.now();
   for await (const _ of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
-    first ??= performance.now();
+    if (first === undefined) {
+      first = performance.now();
+      cpuAtFirst = process.cpuUsage();
+    }
     if (++count >= maxTokens) break;
   }
   const ended = performance.now();
-  return { firstTokenSeconds: (first - started) / 1e3, restSeconds: (ended - first) / 1e3 };
+  const seconds = ({ user, system }) => (user + system) / 1e6;
+  return {
+    firstTokenSeconds: (first - started) / 1e3,
+    restSeconds: (ended - first) / 1e3,
+    cpuSeconds: seconds(process.cpuUsage(cpuBefore)),
+    restCpuSeconds: seconds(process.cpuUsage(cpuAtFirst)),
+  };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

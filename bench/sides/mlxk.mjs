@@ -13,17 +13,23 @@ async function generate({ prompt, maxTokens }) {
   const cpuBefore = process.cpuUsage();
   const started = performance.now();
   let first;
+  let cpuAtFirst;
   for await (const piece of model.generate({ tokens: prompt }, { maxTokens, logprobs: true })) {
-    first ??= performance.now();
+    if (first === undefined) {
+      first = performance.now();
+      cpuAtFirst = process.cpuUsage();
+    }
     tokens.push(...piece.tokens);
   }
   const ended = performance.now();
   const { user, system } = process.cpuUsage(cpuBefore);
+  const rest = process.cpuUsage(cpuAtFirst);
   return {
     tokens,
     firstTokenSeconds: (first - started) / 1e3,
     restSeconds: (ended - first) / 1e3,
     cpuSeconds: (user + system) / 1e6,
+    restCpuSeconds: (rest.user + rest.system) / 1e6,
   };
 }
 
