@@ -119,6 +119,10 @@ describe.each([...families])('%s', (type, { folder }) => {
     try {
       await cache.convert(folder, packed!, { quantize: 4, groupSize: 32, skipHealth: true });
     } catch (error) {
+      if ((error as MlxkError).reason === 'layout_unsupported') {
+        expect((error as MlxkError).message).toContain('lm_head'); // normalized at every load
+        return;
+      }
       // What takes pictures is converted by another route, which is not there yet; its text tower has a case of its own.
       expect(error).toMatchObject({ code: 'not_implemented', reason: 'model_type_unsupported' });
       expect((error as MlxkError).message).toContain('vision');
