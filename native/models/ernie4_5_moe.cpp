@@ -12,8 +12,8 @@ namespace {
 // One layer for text and images alike, or one for each: then `choose` of them counts.
 int layer_index(const ConfigReader& c, const char* field, int fallback, int (*choose)(const std::vector<int>&)) {
   const Json* value = c.find(field);
-  if (!value || !value->is_array()) return c.integer(field, fallback, 0, 4096);
-  const auto layers = c.ints(field, 0, 4096);
+  if (!value || !value->is_array()) return c.integer(field, fallback, -1, 4096);
+  const auto layers = c.ints(field, -1, 4096);
   c.require(!layers.empty(), field, "must not be empty");
   return choose(layers);
 }
@@ -37,6 +37,7 @@ struct Config : DecoderConfig {
         moe_layer_interval(c.count("moe_layer_interval", 1)),
         routing{.k = c.count("moe_k", 1)} {
     require_top_k(c, routing.k, "moe_k", moe_num_experts);
+    if (moe_layer_end_index == -1) moe_layer_end_index = num_hidden_layers - 1;  // the last, as transformers has it
     const std::string act = c.text("moe_gate_act", "softmax");
     c.require(act == "softmax" || act == "sigmoid", "moe_gate_act", "must be softmax or sigmoid");
     routing.softmax = act == "softmax";
