@@ -1,22 +1,16 @@
-// Kimi-VL and Kimi K2.5, text: mixture of experts. References: mlx-lm, models/kimi_vl.py and models/kimi_k25.py.
-// Against DeepSeek-V3: it is the language model of a multimodal checkpoint.
+// Kimi-VL and Kimi K2.5: mixture of experts, the text tower of the multimodal checkpoints. References: mlx-lm,
+// models/kimi_vl.py and models/kimi_k25.py.
+// Against DeepSeek-V3: the settings stand in text_config.
 
-#include "deepseek.h"
+#include "text_tower.h"
 
 namespace mlxk {
 namespace {
 
-struct Config : DeepseekConfig {
-  explicit Config(const ConfigReader& c) : DeepseekConfig(c) {
-    tie_word_embeddings = false;
-    require_noaux_tc(c);
+struct KimiVL {
+  static std::unique_ptr<Model> make(const ConfigReader& c, const Weights& w) {
+    return text_tower("deepseek_v3", c.child("text_config"), w);
   }
-};
-
-class KimiVL final : public DeepseekDecoder<Config> {
- public:
-  KimiVL(const ConfigReader& reader, const Weights& w)
-      : DeepseekDecoder(reader.child("text_config"), language_tower(w)) {}
 };
 
 }  // namespace

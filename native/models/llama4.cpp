@@ -1,4 +1,5 @@
-// Llama 4 (Scout, Maverick), text: mixture of experts. Reference: mlx-lm, models/llama4.py.
+// Llama 4 (Scout, Maverick): mixture of experts, the text tower of the multimodal checkpoints. Reference: mlx-lm,
+// models/llama4.py.
 // Against Llama: three layers in four attend within chunks, are rotated and normalize q and k after it; in the fourth,
 // queries grow with their position; mixtures take one expert a position, and scale what goes into it.
 

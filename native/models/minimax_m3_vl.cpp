@@ -1,4 +1,5 @@
-// MiniMax-M3, text: mixture of experts. Reference: mlx-lm, models/minimax_m3_vl.py.
+// MiniMax-M3: mixture of experts, the text tower of the multimodal checkpoints. Reference: mlx-lm,
+// models/minimax_m3_vl.py.
 // Against MiniMax-M2: norms of each head, with weights less one; some layers attend to the blocks of positions that
 // small heads of their own choose; experts with gpt-oss's gate, and shared ones.
 
