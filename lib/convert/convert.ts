@@ -210,6 +210,9 @@ async function runPlan(layout: ConversionLayout, settings: ConvertSettings): Pro
   signal?.addEventListener('abort', cancel, { once: true });
   try {
     await work.promise;
+    // The last progress may come together with the end, and what it set off still counts.
+    signal?.throwIfAborted();
+    if (failed !== undefined) throw failed;
   } catch (error) {
     signal?.throwIfAborted();
     throw failed ?? fromNative(error);
