@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "decoder.h"
 #include "recurrence.h"
@@ -97,20 +99,38 @@ std::unique_ptr<Mixer> Config::mixer(const Weights& w, int layer) const {
   return std::make_unique<Attention>(*this, w["self_attn"], layer);
 }
 
-// Rows of the head to length one, unless it is quantized, which was done to normalized rows.
-const Weights& with_normalized_head(const Weights& w) {
-  const Weights head = w["lm_head"];
-  if (head.has("scales") || !head.has("weight") || head.peek("weight").ndim() != 2) return w;
-  const Array rows = mx::astype(head.peek("weight"), mx::Type::f32);
-  const Array squares = mx::sum(mx::square(rows), -1, true);
-  const Array norm = squares * mx::rsqrt(mx::maximum(squares, mx::scalar(1e-30f, mx::Type::f32)));
-  head.put("weight", mx::astype(rows / (norm + 1e-7f), head.peek("weight").dtype()));
-  return w;
+// The lengths of the rows of the head [vocabulary], float32; nothing where they are one, as in what mlx-lm has
+// quantized. The head stays there for its layer to take.
+Array row_lengths(const Config& c, const Weights& head) {
+  if (c.tie_word_embeddings || !head.has("weight")) return {};
+  std::vector<std::pair<const char*, Array>> kept;
+  for (const char* leaf : {"weight", "scales", "biases"}) {
+    if (head.has(leaf)) kept.emplace_back(leaf, head.peek(leaf));
+  }
+  const Array dense = mx::astype(Matrix(head, c.vocab_size, c.hidden_size).dense(), mx::Type::f32);
+  for (const auto& [leaf, tensor] : kept) head.put(leaf, tensor);
+  const Array lengths = mx::sqrt(mx::sum(mx::square(dense), -1, false)) + 1e-7f;
+  const Array off = mx::mean(mx::abs(lengths + -1.0f), -1, false);
+  mx::eval({lengths, off});  // frees the dense matrix
+  constexpr float kOfRounding = 0.05f;
+  return off.f32()[0] < kOfRounding ? Array() : lengths;
 }
 
+// The rows of the head count with length one.
 class BaichuanM1 final : public Decoder<Config, PreNormBlock<Config>> {
  public:
-  BaichuanM1(const ConfigReader& reader, const Weights& w) : Decoder(Config(reader), with_normalized_head(w)) {}
+  BaichuanM1(const ConfigReader& reader, const Weights& w) : BaichuanM1(Config(reader), w) {}
+
+  Array logits(const Array& hidden) const override {
+    const Array scores = Decoder::logits(hidden);
+    return lengths_ ? mx::astype(mx::astype(scores, mx::Type::f32) / lengths_, scores.dtype()) : scores;
+  }
+
+ private:
+  BaichuanM1(const Config& c, const Weights& w) : BaichuanM1(c, w, row_lengths(c, w["lm_head"])) {}
+  BaichuanM1(const Config& c, const Weights& w, const Array& lengths) : Decoder(c, w), lengths_(lengths) {}
+
+  Array lengths_;
 };
 
 }  // namespace
