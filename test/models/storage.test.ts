@@ -17,9 +17,11 @@ const PROMPT = [5, 9, 3, 17, 8, 4, 11, 6, 7];
 const SIXTEEN_BITS = 3e-2; // of the largest score
 /**
  * Where bfloat16 costs more on these toys. Of gemma4 mlx-lm itself is 8.2e-2 and 9.3e-2 from its float32, of
- * recurrent_gemma 6.1e-2; the others are mixtures, whose choice of experts turns with the rounding, and which mlx-lm cannot run in 16 bits on a CPU.
+ * recurrent_gemma 6.1e-2, of afm7 8.5e-2, of muse_glimmer's golden 1.2e-1; the others are mixtures, whose choice of
+ * experts turns with the rounding, and which mlx-lm cannot run in 16 bits on a CPU.
  */
 const BFLOAT16: Record<string, number> = {
+  afm7: 1e-1,
   bailing_hybrid: 4e-2,
   deepseek_v3: 6e-2,
   deepseek_v32: 6e-2,
@@ -32,6 +34,7 @@ const BFLOAT16: Record<string, number> = {
   kimi_linear: 6e-2,
   minimax_m3_vl: 6e-2,
   mistral4: 6e-2,
+  muse_glimmer: 9e-2,
   recurrent_gemma: 9e-2,
 };
 const SAME_NUMBERS = 1e-3;
@@ -121,6 +124,10 @@ describe.each([...families])('%s', (type, { folder }) => {
     } catch (error) {
       if ((error as MlxkError).reason === 'layout_unsupported') {
         expect((error as MlxkError).message).toContain('lm_head'); // normalized at every load
+        return;
+      }
+      if (type === 'bitnet') {
+        expect((error as MlxkError).message).toContain('bitnet'); // has no more than 2 bits as it is
         return;
       }
       // What takes pictures is converted by another route, which is not there yet; its text tower has a case of its own.
