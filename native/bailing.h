@@ -1,7 +1,6 @@
-// What the Ling and Ring families (Bailing) share: heads that are normalized; and of their hybrids lightning attention in
-// most layers and mixtures of which groups are chosen first. Reference: mlx-lm 0.32.2, models/bailing_moe.py,
-// models/bailing_moe_linear.py and models/bailing_hybrid.py.
-// Thread: engine thread only.
+// What the Ling and Ring families (Bailing) share: heads that are normalized; and of their hybrids lightning attention
+// in most layers and mixtures of which groups are chosen first. Reference: mlx-lm 0.32.2, models/bailing_moe.py,
+// models/bailing_moe_linear.py and models/bailing_hybrid.py. Thread: engine thread only.
 
 #pragma once
 
