@@ -11,6 +11,14 @@ import { fileURLToPath } from 'node:url';
 
 import { withoutStops } from './models.mjs';
 
+/** A side that ended instead of answering. */
+export class SideEnded extends Error {
+  constructor(side, request) {
+    super(`the ${side} side ended on ${JSON.stringify(request).slice(0, 200)}`);
+    this.side = side;
+  }
+}
+
 /** A process that answers one JSON line with one JSON line. */
 export class Side {
   #child;
@@ -27,8 +35,7 @@ export class Side {
   async ask(request) {
     this.#child.stdin.write(`${JSON.stringify(request)}\n`);
     const { value, done } = await this.#answers.next();
-    if (done)
-      throw new Error(`the ${this.#name} side ended on ${JSON.stringify(request).slice(0, 200)}`);
+    if (done) throw new SideEnded(this.#name, request);
     return JSON.parse(value);
   }
 
@@ -84,7 +91,9 @@ export function field(pairs, of) {
 
 /** `count` ids of the folder's vocabulary, the same at every call. */
 export function promptIds(folder, count) {
-  const { vocab_size: vocabulary } = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
+  const config = JSON.parse(readFileSync(`${folder}/config.json`, 'utf8'));
+  const vocabulary = config.vocab_size ?? config.text_config?.vocab_size;
+  if (!Number.isInteger(vocabulary)) throw new Error(`${folder} states no vocab_size`);
   let state = 12345;
   return Array.from({ length: count }, () => {
     state = (state * 1103515245 + 12345) % 2 ** 31;

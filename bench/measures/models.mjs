@@ -7,7 +7,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { field, pairsOf, promptIds, withSides } from '../harness.mjs';
+import { field, pairsOf, promptIds, SideEnded, withSides } from '../harness.mjs';
 import { compare, median } from '../report.mjs';
 
 const PROMPT = 8;
@@ -31,8 +31,9 @@ function families() {
 
 export async function measure(peer) {
   const rows = [];
+  const alone = []; // families that the peer cannot run here
   for (const [type, folder] of families()) {
-    await withSides(peer, folder, async (sides) => {
+    const measured = withSides(peer, folder, async (sides) => {
       const request = { prompt: promptIds(folder, PROMPT), maxTokens: TOKENS };
       // A toy's scores are close together: ids may part on a rounding, the work stays the same.
       const pairs = await pairsOf(sides, request, PAIRS, { mayPart: true });
@@ -41,12 +42,20 @@ export async function measure(peer) {
       const { ratio } = rows.at(-1);
       console.log(`${type}: ${ratio.toPrecision(3)}`);
     });
+    try {
+      await measured;
+    } catch (error) {
+      if (!(error instanceof SideEnded) || error.side !== 'mlx-lm') throw error;
+      alone.push(type);
+      console.log(`${type}: mlx-lm cannot run it on this device`);
+    }
   }
   const ratios = rows.map(({ ratio }) => ratio);
   const least = rows.reduce((a, b) => (a.ratio < b.ratio ? a : b));
   const summary = `median ${median(ratios).toPrecision(3)} times, least ${least.ratio.toPrecision(3)} (${least.name})`;
+  const without = alone.length > 0 ? `; mlx-lm cannot run here: ${alone.join(', ')}` : '';
   return {
-    conditions: `prompt of ${PROMPT} ids, ${TOKENS} greedy ids, batch 1, float32, ${rows.length} families: ${summary}`,
+    conditions: `prompt of ${PROMPT} ids, ${TOKENS} greedy ids, batch 1, float32, ${rows.length} families: ${summary}${without}`,
     rows,
   };
 }
