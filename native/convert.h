@@ -42,7 +42,7 @@ struct ConversionJob {
   ByteSource weight;
   std::optional<ByteSource> scales, biases;  // of a source that MLX quantized
   std::optional<mx::QuantizedShape> from;
-  float add = 0;                 // to every number of a plain source, before the cast
+  float add = 0;  // to every number of a plain source, before the cast
   // Of an affine source the scales and biases are cast, as mlx-lm does; the other modes unpack to this type.
   std::optional<mx::Type> cast;
   std::optional<mx::QuantizedShape> to;

@@ -38,13 +38,15 @@ async function generate({ prompt, maxTokens, threads, contextSize }) {
   let cpuAtFirst;
   const cpuBefore = process.cpuUsage();
   const started = performance.now();
-  for await (const _ of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
+  const tokens = sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true });
+  while ((await tokens.next()).done !== true) {
     if (first === undefined) {
       first = performance.now();
       cpuAtFirst = process.cpuUsage();
     }
     if (++count >= maxTokens) break;
   }
+  await tokens.return();
   const ended = performance.now();
   const seconds = ({ user, system }) => (user + system) / 1e6;
   return {
