@@ -65,7 +65,7 @@ TEST("work from several threads at once is done by each of them") {
 TEST("threads that wait for a core are left out, and tried again later and later") {
   Share share(4);
   CHECK(share.alone());
-  for (int i = 0; i < 10; ++i) share.observe(Share::kWindow, 2 * Share::kWindow);
+  for (int i = 0; i < 10; ++i) share.observe(Share::kWindow, 3 * Share::kWindow);
   CHECK_EQ(share.width(), 1);
   CHECK(!share.alone());
 
@@ -75,7 +75,7 @@ TEST("threads that wait for a core are left out, and tried again later and later
   for (int64_t i = 0; i < windows; ++i) {
     const bool trial = share.width() > 1;
     trials += trial;
-    share.observe(Share::kWindow, trial ? 2 * Share::kWindow : 0);
+    share.observe(Share::kWindow, trial ? 3 * Share::kWindow : 0);
   }
   CHECK(trials > 10);
   CHECK(trials < windows / 100);
@@ -83,7 +83,7 @@ TEST("threads that wait for a core are left out, and tried again later and later
   // It becomes free: all take part again, and a later disturbance is forgotten quickly.
   for (int64_t i = 0; i < windows; ++i) share.observe(Share::kWindow, 0);
   CHECK(share.alone());
-  share.observe(Share::kWindow, 2 * Share::kWindow);
+  share.observe(Share::kWindow, 3 * Share::kWindow);
   CHECK_EQ(share.width(), 3);
   for (int64_t waited = 0; waited < Share::kFirstPause; waited += Share::kWindow) share.observe(Share::kWindow, 0);
   CHECK(share.alone());
@@ -91,7 +91,7 @@ TEST("threads that wait for a core are left out, and tried again later and later
 
 TEST("a single thread stays") {
   Share share(1);
-  share.observe(Share::kWindow, 2 * Share::kWindow);
+  share.observe(Share::kWindow, 3 * Share::kWindow);
   CHECK_EQ(share.width(), 1);
 }
 

@@ -15,7 +15,7 @@ class Share {
   static constexpr int64_t kFirstPause = 50'000'000, kLongestPause = 2'000'000'000;
   // What all threads together may wait, in windows. Beside four busy loops on four cores, threads that waited less
   // still made the whole faster: the caller goes on with other pieces meanwhile.
-  static constexpr double kTolerated = 1.0;
+  static constexpr double kTolerated = 2.0;
 
   explicit Share(int threads) : threads_(threads), width_(threads) {}
 
