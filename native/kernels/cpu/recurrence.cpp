@@ -10,6 +10,15 @@
 namespace mlxk::kernels {
 namespace {
 
+// body(head) for every head, of `work` multiplications each; so many heads a piece that a thread is worth its waking.
+template <class Body>
+void for_heads(int heads, int64_t work, const Body& body) {
+  const int64_t grain = std::max<int64_t>(1, int64_t{8 * kSmallWork} / std::max<int64_t>(1, work));
+  for_ranges(static_cast<size_t>(heads), static_cast<size_t>(grain), [&](size_t first, size_t last) {
+    for (size_t head = first; head < last; ++head) body(head);
+  });
+}
+
 using Arrays = std::vector<array>;
 
 // A primitive over dense float32 inputs that gives y and the state it leaves; the state is the last input.
@@ -53,7 +62,7 @@ class GatedDelta final : public Recurrence {
     const int dk = inputs[0].shape(3), heads = inputs[2].shape(2), dv = inputs[2].shape(3);
     const int gates = inputs[3].ndim() == 4 ? dk : 1;
     return [=](const std::vector<const float*>& in, float* y, float* state) {
-      for_pieces(static_cast<size_t>(batch * heads), [&](size_t piece) {
+      for_heads(batch * heads, int64_t{length} * dk * dv, [&](size_t piece) {
         const int row = static_cast<int>(piece), b = row / heads, head = row % heads;
         const int64_t first = int64_t{b} * length, key_head = head / (heads / key_heads);
         DeltaHead h;
@@ -86,7 +95,7 @@ class StateSpace final : public Recurrence {
     const int batch = inputs[0].shape(0), length = inputs[0].shape(1), heads = inputs[0].shape(2);
     const int width = inputs[0].shape(3), groups = inputs[2].shape(2), n = inputs[2].shape(3);
     return [=](const std::vector<const float*>& in, float* y, float* state) {
-      for_pieces(static_cast<size_t>(batch * heads), [&](size_t piece) {
+      for_heads(batch * heads, int64_t{length} * width * n, [&](size_t piece) {
         const int row = static_cast<int>(piece), batch_index = row / heads, head = row % heads;
         const int64_t first = int64_t{batch_index} * length, group = head / (heads / groups);
         StateSpaceHead h;
@@ -153,7 +162,7 @@ class Wkv7 final : public Recurrence {
     const int batch = inputs[0].shape(0), length = inputs[0].shape(1), heads = inputs[0].shape(2);
     const int width = inputs[0].shape(3);
     return [=](const std::vector<const float*>& in, float* y, float* state) {
-      for_pieces(static_cast<size_t>(batch * heads), [&](size_t piece) {
+      for_heads(batch * heads, int64_t{length} * width * width, [&](size_t piece) {
         const auto row = static_cast<int64_t>(piece);
         const int64_t at = (row / heads * length * heads + row % heads) * width;
         const WkvHead h{width,      length,    int64_t{heads} * width, in[0] + at, in[1] + at, in[2] + at, in[3] + at,
