@@ -4,7 +4,7 @@
 
 namespace mlxk {
 
-DeepseekConfig::DeepseekConfig(const ConfigReader& c)
+DeepseekConfig::DeepseekConfig(const ConfigReader& c, const GroupedTopK& routing_defaults)
     : DecoderConfig(c, false),
       n_routed_experts(c.count_or_zero("n_routed_experts", 0)),
       n_shared_experts(c.count_or_zero("n_shared_experts", 0)),
@@ -12,7 +12,7 @@ DeepseekConfig::DeepseekConfig(const ConfigReader& c)
       first_k_dense_replace(c.integer("first_k_dense_replace", 0, 0, 4096)),
       moe_layer_freq(c.count("moe_layer_freq", 1)),
       num_nextn_predict_layers(c.integer("num_nextn_predict_layers", 1, 0, 64)),
-      routing(read_grouped_top_k(c, n_routed_experts)),
+      routing(read_grouped_top_k(c, n_routed_experts, routing_defaults)),
       latent(LatentShape::read(c, hidden_size, num_attention_heads)) {
   rope = Rope(c, latent.qk_rope_head_dim, 10000.0f, true);
 }

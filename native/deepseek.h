@@ -18,7 +18,7 @@ struct DeepseekConfig : DecoderConfig {
   bool corrected = true;  // the routers have an e_score_correction_bias
   LatentShape latent;
 
-  explicit DeepseekConfig(const ConfigReader& c);
+  explicit DeepseekConfig(const ConfigReader& c, const GroupedTopK& routing_defaults = {.k = 1});
 
   bool sparse(int layer) const;
   std::unique_ptr<Mixer> mixer(const Weights& layer, int index) const;

@@ -43,11 +43,11 @@ Routing TopKRouter::operator()(const Array& x) const {
   return {indices, mx::softmax(mx::take_along(scores, indices, -1), -1)};
 }
 
-GroupedTopK read_grouped_top_k(const ConfigReader& c, int experts) {
-  GroupedTopK p{.k = c.count("num_experts_per_tok", 1),
+GroupedTopK read_grouped_top_k(const ConfigReader& c, int experts, const GroupedTopK& defaults) {
+  GroupedTopK p{.k = c.count("num_experts_per_tok", defaults.k),
                 .groups = c.count("n_group", 1),
-                .normalize = c.flag("norm_topk_prob", true),
-                .scale = c.positive("routed_scaling_factor", 1.0f)};
+                .normalize = c.flag("norm_topk_prob", defaults.normalize),
+                .scale = c.positive("routed_scaling_factor", defaults.scale)};
   if (p.groups > 1) p.top_groups = c.count("topk_group", 1);
   if (experts == 0) return p;
   require_top_k(c, p.k, "num_experts_per_tok", experts);

@@ -42,7 +42,7 @@ struct Config : DecoderConfig {
         shared_intermediate_size(heads_width(c.count("num_shared_experts", 1),
                                              c.dim("moe_shared_expert_intermediate_size", 512),
                                              "num_shared_experts * moe_shared_expert_intermediate_size")),
-        routing(read_grouped_top_k(c, num_experts)),
+        routing(read_grouped_top_k(c, num_experts, {.k = 8, .scale = 2.5f})),
         latent(LatentShape::read(c, hidden_size, num_attention_heads)),
         delta{.hidden_size = hidden_size,
               .heads = num_attention_heads,

@@ -7,7 +7,7 @@ namespace mlxk {
 namespace {
 
 struct Config : DeepseekConfig {
-  explicit Config(const ConfigReader& c) : DeepseekConfig(c) {
+  explicit Config(const ConfigReader& c) : DeepseekConfig(c, {.k = 4, .scale = 1.8f}) {
     tie_word_embeddings = false;
     require_noaux_tc(c);
     routing.epsilon = 1e-20f;

@@ -75,7 +75,7 @@ struct Config : DecoderConfig {
     moe_latent_size = c.has("moe_latent_size") ? c.dim("moe_latent_size") : 0;
     const int shared = c.count_or_zero("n_shared_experts", 0);
     shared_intermediate_size = shared > 0 ? c.dim("moe_shared_expert_intermediate_size") : 0;
-    routing = read_grouped_top_k(c, n_routed_experts);
+    routing = read_grouped_top_k(c, n_routed_experts, {.k = 1, .normalize = false});
     routing.epsilon = 1e-20f;
   }
 

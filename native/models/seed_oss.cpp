@@ -12,9 +12,9 @@ struct Config : DecoderConfig {
 
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, true),
-        attention_bias(c.flag("attention_bias", true)),
+        attention_bias(c.flag("attention_bias", false)),
         attention_out_bias(c.flag("attention_out_bias", false)) {
-    rope = Rope(c, head_dim, 10000000.0f, c.flag("rope_traditional", false));
+    rope = Rope(c, head_dim, 10000.0f, c.flag("rope_traditional", false));
     mlp_bias = c.flag("mlp_bias", false);
   }
 
