@@ -69,7 +69,13 @@ int ConfigReader::read_int(std::string_view name, int min, int max) const {
 }
 
 int ConfigReader::integer(std::string_view name, int fallback, int min, int max) const {
-  return has(name) ? read_int(name, min, max) : fallback;
+  if (has(name)) return read_int(name, min, max);
+  // The limits may come from other fields, and so may the default.
+  if (fallback < min || fallback > max) {
+    refuse(name, "is missing, and its default " + std::to_string(fallback) + " is not from " + std::to_string(min) +
+                     " to " + std::to_string(max));
+  }
+  return fallback;
 }
 
 int ConfigReader::dim(std::string_view name) const { return read_int(name, 1, kMaxDim); }

@@ -49,6 +49,8 @@ TEST("takes the default for an absent or null field, and refuses one without def
   CHECK_EQ(c.number("absent", -2.0f), -2.0f);
   CHECK_EQ(c.flag("null", true), true);
   CHECK_EQ(c.text("null", "silu"), "silu");
+  CHECK_REFUSED(c.integer("absent", 32, 1, 8), "config_invalid",
+                "config.json: absent is missing, and its default 32 is not from 1 to 8");
   CHECK(c.ids("null").empty());
   CHECK(!c.has("null"));
   CHECK(!c.maybe("null"));
