@@ -89,6 +89,7 @@ function apply(
   { field, way, value, other }: { field: number; way: string; value: Json; other: number },
 ) {
   const all = places(config).filter(([, key]) => key !== 'model_type');
+  if (all.length === 0) return; // a change before this one deleted all there was
   const [holder, key] = all[field % all.length]!;
   const old = holder[key]!;
   if (way === 'delete') Reflect.deleteProperty(holder, key);
