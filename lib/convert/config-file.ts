@@ -7,10 +7,14 @@ import { stringify } from 'lossless-json';
 import type { Config } from './source.js';
 
 /** @param quantization new `quantization`; `null` removes the source's, `undefined` keeps it */
-export function newConfig(config: Config, quantization: Config | null | undefined): Config {
+export function newConfig(
+  config: Config,
+  quantization: Config | null | undefined,
+  { isMultimodal }: { readonly isMultimodal: boolean },
+): Config {
   const made: Config = { ...config };
   delete made['_name_or_path'];
-  delete made['vision_config'];
+  if (!isMultimodal) delete made['vision_config'];
   if (quantization !== undefined) {
     delete made['quantization'];
     delete made['quantization_config'];

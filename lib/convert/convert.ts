@@ -28,7 +28,7 @@ import { parametersOf } from './parameters.js';
 import { type ConversionLayout, type FloatType, layOut } from './plan.js';
 import { convertPaths } from './paths.js';
 import { SourceQuantization } from './quantization.js';
-import { convertibleClass } from './route.js';
+import { routeOf } from './route.js';
 import { type Config, readCheckpoint, readHeader, type Source } from './source.js';
 
 export interface ConvertResult {
@@ -137,7 +137,7 @@ async function convertWeights(
 ): Promise<Made> {
   const gguf = await ggufFileOf(folder);
   const source = gguf === undefined ? await readCheckpoint(folder) : await readGgufSource(gguf);
-  const modelClass = convertibleClass(source.config, `convert --${settings.mode}`);
+  const route = routeOf(source.config, `convert --${settings.mode}`);
   const quantized = new SourceQuantization(source.config);
   if (settings.mode === 'dequantize' && !quantized.present) {
     throw new MlxkError('validation_error', `${folder} is not quantized`, {
@@ -145,18 +145,24 @@ async function convertWeights(
       detail: { folder },
     });
   }
-  const parameters = parametersOf(source.tensors, source.config, modelClass);
+  const parameters = parametersOf(source.tensors, source.config, route);
   const cast = settings.dtype ?? statedDtype(source.config);
   const { quantize } = settings;
   const changes = {
     cast,
+    castOthers: settings.dtype,
     unpackTo: settings.dtype,
     quantize,
     dequantize: settings.mode === 'dequantize',
   };
   const files = await companionsOf(folder);
   const layoutFor = (out: string): ConversionLayout =>
-    layOut(parameters, source.files, { modelClass, changes, source: quantized, folder: out });
+    layOut(parameters, source.files, {
+      modelClass: route.modelClass,
+      changes,
+      source: quantized,
+      folder: out,
+    });
 
   await requireSpace(target, layoutFor(target).bytes + bytesOf(files));
   let contentHash: string | null = null;
@@ -165,12 +171,13 @@ async function convertWeights(
     await runPlan(layout, settings);
     await copyFiles(files, out, { signal: settings.signal });
     const quantization = settings.mode === 'dequantize' ? null : layout.quantization;
-    await writeText(out, 'config.json', pythonJson(newConfig(source.config, quantization)));
+    const config = newConfig(source.config, quantization, { isMultimodal: route.isTower });
+    await writeText(out, 'config.json', pythonJson(config));
     await writeText(out, INDEX_NAME, pythonJson(layout.index));
     for (const [name, text] of Object.entries(source.extraFiles ?? {})) {
       await writeText(out, name, text);
     }
-    await writeText(out, 'README.md', await cardOf(folder));
+    await writeText(out, 'README.md', await cardOf(folder, route.isTower));
     if (!settings.skipHealth) await checkModel(out);
     contentHash = await manage(folder, out, settings);
   });
@@ -257,13 +264,14 @@ async function companionsOf(source: string): Promise<FileToCopy[]> {
   );
 }
 
-async function cardOf(source: string): Promise<string> {
+async function cardOf(source: string, isMultimodal: boolean): Promise<string> {
   const file = path.join(source, 'README.md');
   const exists = (await stat(file).catch(() => undefined))?.isFile() === true;
   const origin = (await Sentinel.read(source))?.sourceRepo ?? null;
   return modelCard(
     exists ? await readFile(file, 'utf8') : undefined,
     origin?.includes('/') === true ? origin : null,
+    isMultimodal ? 'image-text-to-text' : 'text-generation',
   );
 }
 

@@ -7,14 +7,18 @@
 const OWN_KEYS = ['library_name', 'tags'];
 
 /** @param readme the source's README.md, or `undefined` @param baseModel hub id the model was made from */
-export function modelCard(readme = '', baseModel: string | null = null): string {
+export function modelCard(
+  readme = '',
+  baseModel: string | null = null,
+  task: 'text-generation' | 'image-text-to-text' = 'text-generation',
+): string {
   const front = /^\ufeff?---\r?\n([\s\S]*?)^---[ \t]*(?:\r?\n|$)/m.exec(readme);
   const sections = front?.index === 0 ? topLevel(front[1] ?? '') : [];
   const body = front?.index === 0 ? readme.slice(front[0].length) : readme;
   const has = (key: string): boolean => sections.some((section) => section.key === key);
   const tags = tagsOf(sections.find(({ key }) => key === 'tags')?.text ?? '');
   const lines = sections.filter(({ key }) => !OWN_KEYS.includes(key)).map(({ text }) => text);
-  if (!has('pipeline_tag')) lines.push('pipeline_tag: text-generation\n');
+  if (!has('pipeline_tag')) lines.push(`pipeline_tag: ${task}\n`);
   if (baseModel !== null && !has('base_model')) {
     lines.push(`base_model: ${JSON.stringify(baseModel)}\n`);
   }

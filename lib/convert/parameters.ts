@@ -5,7 +5,9 @@
  */
 
 import { MlxkError } from '../errors.js';
+import type { Route } from './route.js';
 import type { Config, SourceTensor } from './source.js';
+import { partTowers } from './text-tower.js';
 
 /** A tensor of the converted model: parts are stacked along a new first axis. */
 export interface Parameter {
@@ -15,6 +17,8 @@ export interface Parameter {
   readonly parts: readonly SourceTensor[];
   readonly interleavedHeads?: number;
   readonly add?: number;
+  /** Of a tower that is not the text's: neither quantized nor cast unless a type was asked for. */
+  readonly isOtherTower?: boolean;
 }
 
 /** Architectures whose output shares the embedding's weights unless config.json says otherwise (as in mlx-lm). */
@@ -24,6 +28,9 @@ const TIED_UNLESS_TOLD = new Set(
 
 /** Architectures that take an output matrix where there is one, whatever config.json says. */
 const HEAD_STAYS = new Set(['gemma3_text']);
+
+/** Architectures whose filters as published differ from MLX's in their shape alone. */
+const FILTERS_AS_PUBLISHED = /^lfm2/;
 
 /** Names of experts in checkpoints of transformers, and what mlx-lm calls them. */
 const EXPERT =
@@ -55,13 +62,28 @@ const FOREIGN: readonly {
 export function parametersOf(
   tensors: readonly SourceTensor[],
   config: Config,
+  { modelClass, isTower }: Route,
+): Parameter[] {
+  if (!isTower) return textParameters(tensors, config, modelClass);
+  const { text, others } = partTowers(tensors);
+  return [
+    ...textParameters(text, config, modelClass),
+    ...others.map((tensor) => ({ ...single(tensor), isOtherTower: true })),
+  ];
+}
+
+function textParameters(
+  tensors: readonly SourceTensor[],
+  config: Config,
   modelClass: string,
 ): Parameter[] {
   refuseForeign(tensors, config, modelClass);
   const tied = config['tie_word_embeddings'] ?? TIED_UNLESS_TOLD.has(modelClass);
   const parameters: Parameter[] = [];
   const experts = new Map<string, SourceTensor[]>();
-  for (const tensor of tensors) {
+  for (const tensor of tensors.flatMap((each) =>
+    unfused(withMlxFilter(each, modelClass), modelClass),
+  )) {
     if (tensor.name.includes('self_attn.rotary_emb.inv_freq')) continue;
     if (tied === true && !HEAD_STAYS.has(modelClass) && tensor.name.startsWith('lm_head.'))
       continue;
@@ -70,13 +92,44 @@ export function parametersOf(
       parameters.push(single(tensor));
       continue;
     }
-    const name = `${prefix}.switch_mlp.${EXPERT_NAMES[projection] ?? projection}.${kind}`;
+    const module = modelClass.startsWith('gemma4') ? 'experts.switch_glu' : 'switch_mlp';
+    const name = `${prefix}.${module}.${EXPERT_NAMES[projection] ?? projection}.${kind}`;
     const parts = experts.get(name) ?? [];
     parts[Number(number)] = tensor;
     experts.set(name, parts);
   }
   for (const [name, parts] of experts) parameters.push(stacked(name, parts));
   return parameters;
+}
+
+/** Filters of one channel each, [channels, 1, width], hold the same numbers in the same order as MLX's [channels, width, 1]. */
+function withMlxFilter(tensor: SourceTensor, modelClass: string): SourceTensor {
+  const [channels = 0, one, width = 0] = tensor.shape;
+  const isFilter = tensor.name.endsWith('.conv.conv.weight') && one === 1;
+  if (!FILTERS_AS_PUBLISHED.test(modelClass) || !isFilter) return tensor;
+  return { ...tensor, shape: [channels, width, 1] };
+}
+
+/** Gemma 4 publishes the experts of a layer in two tensors, [experts, rows, columns], rows of gate before those of up. */
+function unfused(tensor: SourceTensor, modelClass: string): SourceTensor[] {
+  const [, prefix, projection] =
+    /^(.+\.experts)\.(gate_up_proj|down_proj)$/.exec(tensor.name) ?? [];
+  const [experts = 0, rows = 0, columns = 0] = tensor.shape;
+  if (!modelClass.startsWith('gemma4') || prefix === undefined || tensor.shape.length !== 3) {
+    return [tensor];
+  }
+  const names = projection === 'down_proj' ? ['down_proj'] : ['gate_proj', 'up_proj'];
+  const bytes = tensor.bytes / experts / names.length;
+  const shape = [rows / names.length, columns];
+  return Array.from({ length: experts }, (_, expert) =>
+    names.map((name, place) => ({
+      ...tensor,
+      name: `${prefix}.${expert}.${name}.weight`,
+      shape,
+      begin: tensor.begin + (expert * names.length + place) * bytes,
+      bytes,
+    })),
+  ).flat();
 }
 
 function single(tensor: SourceTensor): Parameter {
@@ -122,7 +175,11 @@ function refuseForeign(tensors: readonly SourceTensor[], config: Config, modelCl
     ({ name, shape }) =>
       rules.some((rule) => rule.name.test(name)) ||
       // Convolutions come as [channels, 1, width] and are [channels, width, 1] in MLX.
-      (/conv(1d)?\.weight$/.test(name) && shape.length === 3 && shape[1] === 1 && shape[2] !== 1),
+      (!FILTERS_AS_PUBLISHED.test(modelClass) &&
+        /conv(1d)?\.weight$/.test(name) &&
+        shape.length === 3 &&
+        shape[1] === 1 &&
+        shape[2] !== 1),
   );
   if (found === undefined) return;
   throw new MlxkError(

@@ -31,6 +31,8 @@ export type FloatType = 'F16' | 'BF16' | 'F32';
 export interface Changes {
   /** Type that floating-point numbers become; absent keeps each tensor's own. */
   readonly cast?: FloatType | undefined;
+  /** The same for the towers beside that of the text. */
+  readonly castOthers?: FloatType | undefined;
   /** Type that mxfp4, mxfp8 and nvfp4 are unpacked to. Default: bfloat16, as in mlx-lm. */
   readonly unpackTo?: FloatType | undefined;
   readonly quantize?: QuantizeSettings | undefined;
@@ -100,7 +102,9 @@ export function layOut(
   const order = parameterOrder(options.modelClass);
   const names = [...byName.keys()].sort(order);
   const { quantize } = options.changes;
-  const paths = names.flatMap((name) => (name.endsWith('.weight') ? [modulePath(name)] : []));
+  const paths = names.flatMap((name) =>
+    name.endsWith('.weight') && byName.get(name)?.isOtherTower !== true ? [modulePath(name)] : [],
+  );
   const quantizer =
     quantize === undefined ? undefined : new Quantizer(quantize, options.modelClass, paths);
   const drafts: Draft[] = [];
@@ -130,10 +134,15 @@ function isPartOfMatrix(
   byName: ReadonlyMap<string, Parameter>,
   changes: Changes,
 ): boolean {
-  if (changes.quantize === undefined && changes.dequantize !== true) return false;
   if (!/\.(scales|biases)$/.test(name)) return false;
   const module = modulePath(name);
-  return byName.has(`${module}.weight`) && byName.has(`${module}.scales`);
+  const weight = byName.get(`${module}.weight`);
+  return weight !== undefined && byName.has(`${module}.scales`) && unpacks(weight, changes);
+}
+
+/** Whether a packed matrix becomes numbers again. */
+function unpacks({ isOtherTower }: Parameter, { dequantize, quantize }: Changes): boolean {
+  return dequantize === true || (quantize !== undefined && isOtherTower !== true);
 }
 
 /** What decides what becomes of a parameter. */
@@ -150,12 +159,19 @@ function draft(parameter: Parameter, context: Context): Draft {
   const module = modulePath(parameter.name);
   const isWeight = parameter.name === `${module}.weight`;
   const scales = isWeight ? byName.get(`${module}.scales`) : undefined;
-  const unpack = scales !== undefined && (changes.dequantize === true || quantizer !== undefined);
-  if (unpack) return unpacked(parameter, scales, context);
-
-  const type = castType(parameter, changes.cast, modelClass);
+  if (scales !== undefined && unpacks(parameter, changes)) {
+    return unpacked(parameter, scales, context);
+  }
+  const isOther = parameter.isOtherTower === true;
+  if (scales !== undefined && isOther) {
+    const { shape } = parameter;
+    quantizer?.keep(module, source.of(module, shape, scales.shape, scales.encoding));
+  }
+  const cast = isOther ? changes.castOthers : changes.cast;
+  const type = castType(parameter, cast, modelClass);
   const isFloat = FLOATS.has(type);
-  const to = isWeight && isFloat ? quantizer?.choose(module, parameter.shape) : undefined;
+  const isMatrix = isWeight && isFloat && !isOther;
+  const to = isMatrix ? quantizer?.choose(module, parameter.shape) : undefined;
   const job = {
     ...(parameter.interleavedHeads !== undefined && parameter.shape.length === 1
       ? { rows: count(parameter.shape), columns: 1 }

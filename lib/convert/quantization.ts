@@ -52,6 +52,8 @@ export class Quantizer {
   readonly #settings: QuantizeSettings;
   readonly #modelClass: string;
   readonly #layers: number;
+  /** Which part of a path is the number of its layer. */
+  readonly #layerPart: number;
   readonly #exceptions: Config = {};
 
   /** @throws MlxkError `validation_error` for a recipe on a model without `down_proj` modules. */
@@ -60,7 +62,9 @@ export class Quantizer {
     this.#modelClass = modelClass;
     const layers = paths.map((path) => Number(/\.(?:layers|h)\.(\d+)\./.exec(path)?.[1] ?? -1));
     this.#layers = Math.max(...layers, -1) + 1;
-    if (settings.mixed !== undefined && !paths.some((path) => path.includes('down_proj'))) {
+    const down = paths.find((path) => path.includes('down_proj'))?.split('.') ?? [];
+    this.#layerPart = down.findIndex((part) => /^\d+$/.test(part));
+    if (settings.mixed !== undefined && down.length === 0) {
       throw new MlxkError(
         'validation_error',
         `the recipe ${settings.mixed} does not fit ${modelClass}: it has no down_proj`,
@@ -97,6 +101,11 @@ export class Quantizer {
     return eight;
   }
 
+  /** Notes a matrix that stays as it was quantized. */
+  keep(path: string, { mode, bits, groupSize }: NativeQuantization): void {
+    this.#exceptions[path] = { group_size: groupSize, bits, mode };
+  }
+
   /** `quantization` of config.json. */
   config(): Config {
     const { mode, bits, groupSize } = this.#settings;
@@ -105,7 +114,7 @@ export class Quantizer {
 
   #mixedBits(recipe: MixedRecipe, path: string): QuantizedBits {
     const [low, high] = MIXED_RECIPES[recipe];
-    const number = Number(path.split('.')[2] ?? 0);
+    const number = Number(path.split('.')[this.#layerPart] ?? 0);
     const layer = Number.isInteger(number) ? number : 0;
     const eighth = Math.floor(this.#layers / 8);
     const important =

@@ -1,6 +1,7 @@
 /**
- * Whether a model can be converted at all, told from its config before anything is written. Text models are; what
- * sees or hears is refused by name, never converted without its eyes or ears.
+ * Whether a model can be converted at all, told from its config before anything is written. Text models are, and the
+ * text towers of multimodal checkpoints whose layout is known; what else sees or hears is refused by name, never
+ * converted without its eyes or ears.
  */
 
 import { isLosslessNumber } from 'lossless-json';
@@ -9,9 +10,13 @@ import { MlxkError } from '../errors.js';
 import { SUPPORTED_ARCHITECTURES } from '../supported-architectures.js';
 import type { Config } from './source.js';
 
-const VISION_TYPES = new Set(
-  'llava pixtral qwen2_vl idefics2 idefics3 mllama mistral3 gemma3 mimo gemma4'.split(' '),
+/** Multimodal types whose text tower is converted, and everything else left as it is. */
+const TOWER_TYPES = new Set(
+  (
+    'gemma3 gemma4 gemma4_unified llava mistral3 pixtral ' + 'qwen2_vl qwen2_5_vl qwen3_vl lfm2-vl'
+  ).split(' '),
 );
+const VISION_TYPES = new Set([...TOWER_TYPES, 'idefics2', 'idefics3', 'mllama']);
 const SPEECH_TYPES = new Set(['whisper', 'vibevoice', 'voxtral']);
 
 /** Types that mlx-lm loads with another type's classes (`MODEL_REMAPPING`). */
@@ -26,16 +31,26 @@ const CLASS_OF: Readonly<Record<string, string>> = {
   xverse: 'llama',
 };
 
-/** The file of mlx-lm that a text model's rules are found under. @throws MlxkError `not_implemented` or `unsupported_multimodal`. */
-export function convertibleClass(config: Config, operation: string): string {
+/** How a model is converted. */
+export interface Route {
+  /** The file of mlx-lm that the rules of its text model are found under. */
+  readonly modelClass: string;
+  /** Only the text tower is converted. */
+  readonly isTower: boolean;
+}
+
+/** @throws MlxkError `not_implemented` or `unsupported_multimodal`. */
+export function routeOf(config: Config, operation: string): Route {
   const stated = config['model_type'];
   const type = typeof stated === 'string' ? stated : '';
   const lowered = type.toLowerCase();
   const name = type === '' ? '<unknown>' : type;
   const supported = SUPPORTED_ARCHITECTURES.includes(type);
+  const isTower = TOWER_TYPES.has(type) && supported;
+  if (isTower) return { modelClass: CLASS_OF[type] ?? type, isTower };
   if (VISION_TYPES.has(lowered)) {
     throw notImplemented(
-      `vision models such as ${name} are not converted yet`,
+      `vision models such as ${name} are not converted`,
       name,
       operation,
       'vision',
@@ -55,7 +70,7 @@ export function convertibleClass(config: Config, operation: string): string {
       `${name} takes pictures or sound and is not on the verified list, so it is not converted`,
       {
         reason: 'unsupported_multimodal',
-        detail: { model_type: name, operation, verified_types: [...VISION_TYPES].sort() },
+        detail: { model_type: name, operation, verified_types: [...TOWER_TYPES].sort() },
       },
     );
   }
@@ -68,7 +83,7 @@ export function convertibleClass(config: Config, operation: string): string {
       'text',
     );
   }
-  return CLASS_OF[type] ?? type;
+  return { modelClass: CLASS_OF[type] ?? type, isTower };
 }
 
 function notImplemented(

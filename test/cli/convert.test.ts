@@ -295,7 +295,7 @@ describe('what convert --quantize takes', () => {
     [{ model_type: 'unheard_of', vision_config: {} }, 'unsupported_multimodal'],
     [{ model_type: 'llama', audio_config: { a: 1 } }, 'unsupported_multimodal'],
     [{ model_type: 'whisper' }, 'not_implemented'],
-    [{ model_type: 'gemma3' }, 'not_implemented'],
+    [{ model_type: 'idefics3' }, 'not_implemented'],
     [{ model_type: 'GEMMA3', vision_config: { a: 1 } }, 'not_implemented'],
     [{ model_type: 'unheard_of' }, 'not_implemented'],
   ])('not %j', async (config, type) => {

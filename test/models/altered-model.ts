@@ -43,7 +43,7 @@ export function tensorNamed(tensors: Tensors, name: string): Tensor {
   return tensor;
 }
 
-function readSafetensors(file: string): Tensors {
+export function readSafetensors(file: string): Tensors {
   const bytes = readFileSync(file);
   const headerEnd = 8 + Number(bytes.readBigUInt64LE(0));
   const header = JSON.parse(bytes.toString('utf8', 8, headerEnd)) as Record<
@@ -54,7 +54,8 @@ function readSafetensors(file: string): Tensors {
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
     const [begin, end] = entry.data_offsets.map((offset) => headerEnd + offset);
-    tensors.set(name, { ...entry, data: Buffer.from(bytes.subarray(begin, end)) });
+    const { dtype, shape } = entry;
+    tensors.set(name, { dtype, shape, data: Buffer.from(bytes.subarray(begin, end)) });
   }
   return tensors;
 }

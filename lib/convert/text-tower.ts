@@ -1,0 +1,42 @@
+/**
+ * A multimodal checkpoint, parted: the text tower under the names that mlx-lm and mlx-vlm give it, and everything else,
+ * which a conversion leaves alone. Knows names only. The same towers are told apart where a model is loaded
+ * (native/decoder.cpp, `language_tower`).
+ */
+
+import type { SourceTensor } from './source.js';
+
+/** Modules that see, hear, or lead to the text tower; at the top, or within `model`. */
+const OTHER_TOWERS = new RegExp(
+  '^(?:model\\.)?(?:visual|vision_tower|vision_model|vision_encoder|vision_embed_tokens|vision_embedder|' +
+    'vision_language_adapter|vision_adapter|vision_projection|audio_tower|embed_vision|embed_audio|' +
+    'multi_modal_projector|mm_projector|patch_merge_mlp|patch_merger|image_newline)(?:\\.|$)',
+);
+
+/** Where publishers put the text tower, and its own place; the first that fits counts. */
+const PLACES: readonly (readonly [string, string])[] = [
+  ['language_model.', 'language_model.'],
+  ['model.language_model.', 'language_model.model.'],
+  ['model.', 'language_model.model.'],
+  ['lm_head.', 'language_model.lm_head.'],
+];
+
+export interface PartedCheckpoint {
+  readonly text: readonly SourceTensor[];
+  readonly others: readonly SourceTensor[];
+}
+
+export function partTowers(tensors: readonly SourceTensor[]): PartedCheckpoint {
+  const text: SourceTensor[] = [];
+  const others: SourceTensor[] = [];
+  for (const tensor of tensors) {
+    if (OTHER_TOWERS.test(tensor.name)) others.push(tensor);
+    else text.push({ ...tensor, name: placed(tensor.name) });
+  }
+  return { text, others };
+}
+
+function placed(name: string): string {
+  const place = PLACES.find(([from]) => name.startsWith(from));
+  return place === undefined ? name : place[1] + name.slice(place[0].length);
+}
