@@ -59,12 +59,15 @@ inline std::vector<double> read(const Array& a) {
 
 // --- inputs --------------------------------------------------------------------------------------------------------
 
-enum class Values { ordinary, zero, denormal, large, one_nan };
+enum class Values { ordinary, zero, denormal, large, one_infinity, one_nan };
 
 inline Values any_values(Random& random, Type type) {
-  if (type == Type::f16) return random.pick(std::vector<Values>{Values::ordinary, Values::zero, Values::one_nan});
+  if (type == Type::f16) {
+    return random.pick(
+        std::vector<Values>{Values::ordinary, Values::ordinary, Values::zero, Values::one_infinity, Values::one_nan});
+  }
   return random.pick(std::vector<Values>{Values::ordinary, Values::ordinary, Values::ordinary, Values::zero,
-                                         Values::denormal, Values::large, Values::one_nan});
+                                         Values::denormal, Values::large, Values::one_infinity, Values::one_nan});
 }
 
 inline double uniform(Random& random, double low, double high) {
@@ -76,6 +79,9 @@ inline std::vector<float> draw(Random& random, size_t n, Values kind) {
   std::vector<float> values(n);
   for (float& v : values) v = static_cast<float>(unit * uniform(random, -2, 2));
   if (kind == Values::one_nan) values[random.below(n)] = std::numeric_limits<float>::quiet_NaN();
+  if (kind == Values::one_infinity) {
+    values[random.below(n)] = (random.one_in(2) ? 1.f : -1.f) * std::numeric_limits<float>::infinity();
+  }
   return values;
 }
 
@@ -154,7 +160,8 @@ inline void compare(const Array& result, const Shape& shape, Type type, const Ex
         tolerance.value * (std::fabs(right) + slack) + slack + tolerance.terms * want.sizes[i] + tolerance.least;
     // Beyond the largest float16, which the last rounding makes infinite.
     if (type == Type::f16 && std::isinf(got[i]) && std::fabs(right) + allowed >= 65519 && got[i] * right > 0) continue;
-    if (std::isnan(right) ? std::isnan(got[i]) : std::fabs(got[i] - right) <= allowed) continue;
+    // Whether infinite terms cancel to no number is a matter of their order.
+    if (std::isfinite(right) ? std::fabs(got[i] - right) <= allowed : !std::isfinite(got[i])) continue;
     std::ostringstream text;
     text << what << " at " << i << ": " << got[i] << " is not " << right << " within " << allowed;
     return record(false, __FILE__, __LINE__, text.str());

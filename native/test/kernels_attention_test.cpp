@@ -54,7 +54,7 @@ struct Reference {
       if (!visible(query, t)) score = -std::numeric_limits<double>::infinity();
       scores.push_back(score);
       best = std::max(best, score);
-      if (visible(query, t)) score_size = std::max(score_size, terms);
+      if (visible(query, t) && std::isfinite(score)) score_size = std::max(score_size, terms);
     }
     for (double& score : scores) total += score = std::exp(score - best);
     if (!sinks.empty()) total += std::exp(sinks[static_cast<size_t>(head)] - best);
@@ -90,9 +90,11 @@ void attend(Random& random, int queries, int seen, mx::Mask mode, By by = By::st
   r.scale = static_cast<double>(scale);
   const auto kind = [&](bool finite) {  // scores of large values would have no digit right
     const Values v = any_values(random, type);
-    return v == Values::large || (finite && v == Values::one_nan) ? Values::ordinary : v;
+    const bool infinite = v == Values::one_nan || v == Values::one_infinity;
+    return v == Values::large || (finite && infinite) ? Values::ordinary : v;
   };
-  // What is masked may still hold anything but is not tried with NaN, which the stock operation spreads as well.
+  // What is masked may still hold anything but is not tried with NaN and infinities, which the stock operation spreads
+  // as well.
   const bool finite = mode != mx::Mask::none;
   const Array q = make(random, {r.batch, r.heads, queries, r.width}, type, kind(finite));
   const Array k = make(random, {r.batch, r.groups, seen, r.width}, type, kind(finite));
