@@ -7,6 +7,7 @@ import { addon } from './binding.js';
 import { resolveModel, type ResolvedModel } from './cache/names.js';
 import { fromNative, MlxkError } from './errors.js';
 import { readOptionalJson } from './json-file.js';
+import { kvQuantization } from './kv-quantization.js';
 import { Model, type ModelInfo } from './model.js';
 import type { NativeModel } from './native.js';
 import { type LoadOptions, type LoadSettings, parseLoadOptions, wrongType } from './options.js';
@@ -75,6 +76,7 @@ export async function loadResolved(
     tokenizer: parts.tokenizer,
     info: modelInfo(resolved, native.value, parts),
     adapter: settings.adapter,
+    kv: settings,
   });
   try {
     await model.prepare();
@@ -99,7 +101,13 @@ function startWeights(
   try {
     return addon().loadModel(
       folder,
-      { prefillStepSize, contextLength, memoryLimitBytes: memoryLimit, threads },
+      {
+        prefillStepSize,
+        contextLength,
+        memoryLimitBytes: memoryLimit,
+        threads,
+        kv: kvQuantization(settings),
+      },
       (loadedBytes, totalBytes) => {
         try {
           settings.onProgress?.({ loadedBytes, totalBytes });

@@ -10,6 +10,7 @@ import { Answer } from './answer.js';
 import { MlxkError, fromNative } from './errors.js';
 import { Generation, type GenerationPlan, type GenerationSource } from './generation.js';
 import { checkTokens, type Input, toPrompt } from './input.js';
+import { kvQuantization, type KvSettings } from './kv-quantization.js';
 import type { NativeModel } from './native.js';
 import { type GenerateOptions, type GenerateSettings, parseGenerateOptions } from './options.js';
 import { endOfTurnIds } from './stop.js';
@@ -47,6 +48,8 @@ export interface ModelParts {
   readonly info: ModelInfo;
   /** Folder of the adapter that a call without one of its own runs with. */
   readonly adapter: string | undefined;
+  /** How a call without options of its own keeps keys and values. */
+  readonly kv: KvSettings;
 }
 
 /** There is no state before `ready`: a model that is still loading is a promise. */
@@ -65,6 +68,7 @@ export class Model implements AsyncDisposable {
   readonly #tokenizer: Tokenizer | undefined;
   readonly #adapters: Adapters;
   readonly #defaultAdapter: string | undefined;
+  readonly #kv: KvSettings;
   #state: State = 'ready';
   #disposal: Promise<void> | undefined;
 
@@ -75,6 +79,7 @@ export class Model implements AsyncDisposable {
     this.#tokenizer = parts.tokenizer;
     this.#adapters = new Adapters(parts.native);
     this.#defaultAdapter = parts.adapter;
+    this.#kv = parts.kv;
   }
 
   /**
@@ -96,7 +101,7 @@ export class Model implements AsyncDisposable {
    *
    * @throws (as rejection, or from the loop) TypeError or RangeError naming a wrong option; MlxkError
    * `validation_error` with reason `empty_prompt`, `token_out_of_range`, `context_overflow`, `tokenizer_missing`,
-   * `disposed`; the signal's reason when `signal` is aborted.
+   * `kv_group_size`, `kv_quantization_unsupported`, `disposed`; the signal's reason when `signal` is aborted.
    */
   generate(input: Input, options?: GenerateOptions): Generation {
     return new Generation(() => this.source(input, options));
@@ -130,7 +135,8 @@ export class Model implements AsyncDisposable {
     this.#requireReady();
     try {
       const tokens = checkTokens('ids', ids);
-      return await this.#native.logits(tokens, await this.#adapter(undefined));
+      const adapter = await this.#adapter(undefined);
+      return await this.#native.logits(tokens, { adapter, kv: kvQuantization(this.#kv) });
     } catch (error) {
       throw fromNative(error);
     }
@@ -192,6 +198,7 @@ export class Model implements AsyncDisposable {
           stopIds: Uint32Array.from(stopIds),
           credit: TOKEN_WINDOW,
           adapter,
+          kv: kvQuantization(this.#kv, settings),
         };
         return this.#native.generate(tokens, params, onEvents);
       },

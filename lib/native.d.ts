@@ -15,6 +15,14 @@ export interface NativeVersion {
   device: 'cpu' | 'gpu';
 }
 
+/** Affine codes for the keys and values of layers that attend to everything. */
+export interface NativeKvQuantization {
+  bits: number;
+  groupSize: number;
+  /** Positions from which on a sequence is packed. */
+  start: number;
+}
+
 export interface NativeLoadOptions {
   /** Tokens a prefill step processes at most; 0 takes the engine's default for the device. */
   prefillStepSize: number;
@@ -24,6 +32,8 @@ export interface NativeLoadOptions {
   memoryLimitBytes: number;
   /** Threads of CPU kernels in this process from now on; 0 leaves them as they are. */
   threads: number;
+  /** What requests will ask for: the load is refused where it does not fit the model. */
+  kv: NativeKvQuantization | undefined;
 }
 
 export interface NativeModelInfo {
@@ -59,6 +69,7 @@ export interface NativeGenerateParams {
   credit: number;
   /** What `addAdapter` gave, or 0 for the model as it is. */
   adapter: number;
+  kv: NativeKvQuantization | undefined;
 }
 
 export type NativeEnd = 'stop' | 'length' | 'abort' | 'error';
@@ -105,7 +116,8 @@ export interface NativeModel {
   readonly info: NativeModelInfo;
   /**
    * Starts a generation; returns at once. Throws `validation_error` with reason `empty_prompt`, `token_out_of_range`
-   * or `context_overflow`, and `disposed` when the model is gone.
+   * or `context_overflow`, and `disposed` when the model is gone. Ends with `kv_group_size` or
+   * `kv_quantization_unsupported` where `kv` does not fit the model.
    */
   generate(
     tokens: Uint32Array,
@@ -113,7 +125,10 @@ export interface NativeModel {
     onEvents: (events: NativeEvents) => void,
   ): NativeGeneration;
   /** Scores after the last id, [vocabSize]; the same throws as `generate`, as a rejection. */
-  logits(tokens: Uint32Array, adapter: number): Promise<Float32Array>;
+  logits(
+    tokens: Uint32Array,
+    params: Pick<NativeGenerateParams, 'adapter' | 'kv'>,
+  ): Promise<Float32Array>;
   /** Reads the adapter in a folder; its number, for as long as the model lives. */
   addAdapter(folder: string): Promise<number>;
   /** Cancels what runs, waits for the running step, frees everything on the engine thread. Idempotent. */

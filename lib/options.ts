@@ -39,6 +39,15 @@ export interface LoadOptions {
   threads?: number | undefined;
   /** Folder of a LoRA or DoRA adapter (adapter_config.json, adapters.safetensors) that every request runs with. */
   adapter?: string | undefined;
+  /**
+   * Bits for each number of the keys and values that attention keeps: 2, 3, 4, 5, 6 or 8. Layers with a sliding window,
+   * latent vectors and recurrent states stay as they are. Default: all stay as they are.
+   */
+  kvBits?: number | undefined;
+  /** With `kvBits`: numbers that share a scale, 32, 64 or 128; it must divide the size of a head. Default 64. */
+  kvGroupSize?: number | undefined;
+  /** With `kvBits`: tokens of a context before its keys and values are packed. Default 5000. */
+  quantizedKvStart?: number | undefined;
 }
 
 export interface GenerateOptions {
@@ -75,6 +84,12 @@ export interface GenerateOptions {
    * without adapters run side by side on the same weights. Default: what `load` was given.
    */
   adapter?: string | null | undefined;
+  /** As of `load`, for this call; null keeps all keys and values as they are. Default: what `load` was given. */
+  kvBits?: number | null | undefined;
+  /** As of `load`, for this call. */
+  kvGroupSize?: number | undefined;
+  /** As of `load`, for this call. */
+  quantizedKvStart?: number | undefined;
 }
 
 /** `GenerateOptions`, checked and with defaults filled in. */
@@ -94,6 +109,9 @@ export interface GenerateSettings {
   readonly onPrefill: ((progress: PrefillProgress) => void) | undefined;
   readonly tools: readonly Tool[] | undefined;
   readonly adapter: string | null | undefined;
+  readonly kvBits: number | null | undefined;
+  readonly kvGroupSize: number | undefined;
+  readonly quantizedKvStart: number | undefined;
 }
 
 /** `LoadOptions`, checked. */
@@ -105,6 +123,9 @@ export interface LoadSettings {
   readonly memoryLimit: number | undefined;
   readonly threads: number | undefined;
   readonly adapter: string | undefined;
+  readonly kvBits: number | undefined;
+  readonly kvGroupSize: number | undefined;
+  readonly quantizedKvStart: number | undefined;
 }
 
 /** Lengths travel to native code as signed 32-bit numbers. */
@@ -116,6 +137,10 @@ const MAX_PREFILL_STEP = 65_536;
 /** More than any one machine's memory can feed. */
 const MAX_THREADS = 256;
 const MAX_SEED = 2n ** 64n - 1n;
+
+/** What MLX packs numbers into, and how many of them share a scale. */
+const KV_BITS = [2, 3, 4, 5, 6, 8];
+const KV_GROUP_SIZES = [32, 64, 128];
 
 type Parser<T> = (name: string, value: unknown) => T;
 
@@ -135,6 +160,9 @@ const GENERATE_PARSERS = {
   onPrefill: optional(callback as Parser<(progress: PrefillProgress) => void>),
   tools: optional(toolList),
   adapter: optional((name, value) => (value === null ? null : folder(name, value))),
+  kvBits: optional((name, value) => (value === null ? null : oneOf(KV_BITS)(name, value))),
+  kvGroupSize: optional(oneOf(KV_GROUP_SIZES)),
+  quantizedKvStart: optional(integer(0, MAX_LENGTH)),
 } satisfies { [Name in keyof GenerateSettings]: Parser<GenerateSettings[Name]> };
 
 const LOAD_PARSERS = {
@@ -145,6 +173,9 @@ const LOAD_PARSERS = {
   memoryLimit: optional(integer(1, Number.MAX_SAFE_INTEGER)),
   threads: optional(integer(1, MAX_THREADS)),
   adapter: optional(folder),
+  kvBits: optional(oneOf(KV_BITS)),
+  kvGroupSize: optional(oneOf(KV_GROUP_SIZES)),
+  quantizedKvStart: optional(integer(0, MAX_LENGTH)),
 } satisfies { [Name in keyof LoadSettings]: Parser<LoadSettings[Name]> };
 
 /** Known to the design, absent from this release: refused by name instead of as a spelling mistake. */
@@ -162,7 +193,6 @@ const LATER_OPTIONS = [
   'reasoningEffort',
   'draftModel',
   'promptLookup',
-  'kvBits',
   'maxKvSize',
   'promptCache',
 ];
@@ -191,6 +221,9 @@ export function parseGenerateOptions(options: unknown): GenerateSettings {
     onPrefill: GENERATE_PARSERS.onPrefill('onPrefill', given.onPrefill),
     tools: GENERATE_PARSERS.tools('tools', given.tools),
     adapter: GENERATE_PARSERS.adapter('adapter', given.adapter),
+    kvBits: GENERATE_PARSERS.kvBits('kvBits', given.kvBits),
+    kvGroupSize: GENERATE_PARSERS.kvGroupSize('kvGroupSize', given.kvGroupSize),
+    quantizedKvStart: GENERATE_PARSERS.quantizedKvStart('quantizedKvStart', given.quantizedKvStart),
   };
 }
 
@@ -209,6 +242,9 @@ export function parseLoadOptions(options: unknown): LoadSettings {
     memoryLimit: LOAD_PARSERS.memoryLimit('memoryLimit', given.memoryLimit),
     threads: LOAD_PARSERS.threads('threads', given.threads),
     adapter: LOAD_PARSERS.adapter('adapter', given.adapter),
+    kvBits: LOAD_PARSERS.kvBits('kvBits', given.kvBits),
+    kvGroupSize: LOAD_PARSERS.kvGroupSize('kvGroupSize', given.kvGroupSize),
+    quantizedKvStart: LOAD_PARSERS.quantizedKvStart('quantizedKvStart', given.quantizedKvStart),
   };
 }
 
@@ -306,6 +342,15 @@ function integer(min: number, max: number): Parser<number> {
     if (!Number.isInteger(value) || value < min || value > max) {
       throw outOfRange(name, expected, value);
     }
+    return value;
+  };
+}
+
+function oneOf(values: readonly number[]): Parser<number> {
+  const expected = `one of ${values.join(', ')}`;
+  return (name, value) => {
+    if (typeof value !== 'number') throw wrongType(name, expected, value);
+    if (!values.includes(value)) throw outOfRange(name, expected, value);
     return value;
   };
 }

@@ -44,6 +44,21 @@ Napi::Object stats_object(Napi::Env env, const GenerationStats& stats) {
   return object;
 }
 
+// `kv`: undefined, or { bits, groupSize, start }.
+std::optional<KVQuantization> kv_quantization(const Napi::Object& params) {
+  const Napi::Value value = params.Get("kv");
+  if (value.IsUndefined()) return std::nullopt;
+  if (!value.IsObject()) throw Napi::TypeError::New(params.Env(), "kv must be an object");
+  const auto kv = value.As<Napi::Object>();
+  const KVQuantization quantization{static_cast<int>(whole_field(kv, "bits", 8)),
+                                    static_cast<int>(whole_field(kv, "groupSize", 128)),
+                                    static_cast<int>(whole_field(kv, "start", 1 << 30))};
+  if (!quantization_supported({quantization.group_size, quantization.bits, "affine"})) {
+    throw Napi::TypeError::New(params.Env(), "kv must have bits and groupSize of MLX's affine quantization");
+  }
+  return quantization;
+}
+
 template <class ArrayType, class Value>
 ArrayType typed_array(Napi::Env env, const std::vector<Value>& values) {
   ArrayType array = ArrayType::New(env, values.size());
@@ -305,6 +320,7 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
     request.sampling.top_k = static_cast<int>(whole_field(params, "topK", 2147483647.0));
     request.sampling.min_p = static_cast<float>(number_field(params, "minP", 0, 1));
     request.adapter = static_cast<uint64_t>(whole_field(params, "adapter", kMaxBytes));
+    request.kv_quantization = kv_quantization(params);
     const Napi::Value seed = params.Get("seed");
     bool lossless = false;
     if (seed.IsBigInt()) request.sampling.seed = seed.As<Napi::BigInt>().Uint64Value(&lossless);
@@ -344,8 +360,9 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
       const auto engine = this->engine();
       Request request;
       request.prompt = prompt(info[0]);
-      if (!info[1].IsNumber()) throw Napi::TypeError::New(env, "adapter must be a number");
-      request.adapter = static_cast<uint64_t>(std::max<int64_t>(0, info[1].As<Napi::Number>().Int64Value()));
+      const Napi::Object params = object_argument(info, 1, "params");
+      request.adapter = static_cast<uint64_t>(whole_field(params, "adapter", kMaxBytes));
+      request.kv_quantization = kv_quantization(params);
       request.id = Engine::new_id();
       request.scores_only = true;
       Environment& environment = Environment::of(env);
@@ -463,6 +480,7 @@ Napi::Value load_model(const Napi::CallbackInfo& info) {
     options.prefill_step = static_cast<int>(whole_field(given, "prefillStepSize", 1 << 20));
     options.context_length = static_cast<int>(whole_field(given, "contextLength", 1 << 30));
     options.memory_bytes = static_cast<uint64_t>(whole_field(given, "memoryLimitBytes", kMaxBytes));
+    options.kv_quantization = kv_quantization(given);
     mx::cpu_isa();  // an environment variable that asks for what cannot be is told now, not by the first token
     const int threads = static_cast<int>(whole_field(given, "threads", kMostThreads));
     threads > 0 ? mx::set_cpu_threads(threads) : (void)mx::cpu_threads();

@@ -146,9 +146,9 @@ void Engine::step_load(Loading& loading) {
     const int step = loading.options.prefill_step > 0          ? loading.options.prefill_step
                      : mx::default_device() == mx::Device::gpu ? kPrefillStepGpu
                                                                : kPrefillStepCpu;
-    models_.emplace(loading.model,
-                    Resident{loading.owner,
-                             std::make_unique<Scheduler>(std::move(model), step, loading.options.memory_bytes), false});
+    auto scheduler = std::make_unique<Scheduler>(std::move(model), step, loading.options.memory_bytes);
+    if (const auto& quantization = loading.options.kv_quantization) scheduler->check_quantization(*quantization);
+    models_.emplace(loading.model, Resident{loading.owner, std::move(scheduler), false});
     loading.done = true;
     loading.listener->loaded(info);
   } catch (...) {

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,9 +20,10 @@
 namespace mlxk {
 
 struct LoadOptions {
-  int prefill_step = 0;       // 0: 512 on the CPU, 2048 on a GPU
-  int context_length = 0;     // 0: what the config states
-  uint64_t memory_bytes = 0;  // 0: the machine's memory, or the GPU's recommended working set
+  int prefill_step = 0;                             // 0: 512 on the CPU, 2048 on a GPU
+  int context_length = 0;                           // 0: what the config states
+  uint64_t memory_bytes = 0;                        // 0: the machine's memory, or the GPU's recommended working set
+  std::optional<KVQuantization> kv_quantization{};  // that requests will ask for, to be refused now if it does not fit
 };
 
 // Called on the engine thread; exactly one of `loaded` and `failed` ends it.

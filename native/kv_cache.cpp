@@ -3,6 +3,9 @@
 #include "kv_cache.h"
 
 #include <algorithm>
+#include <string>
+
+#include "error.h"
 
 namespace mlxk {
 namespace {
@@ -19,23 +22,61 @@ Array grown(const Array& buffer, const Array& like, int begin, int end, int capa
   return end == begin ? room : mx::concatenate({mx::slice(buffer, kTime, begin, end), room}, kTime);
 }
 
+// Writes `update` at [start, ..) of each of `parts`.
+void write(std::vector<Array>& parts, const std::vector<Array>& update, int start) {
+  for (size_t i = 0; i < parts.size(); ++i) parts[i] = mx::slice_update(parts[i], update[i], kTime, start);
+}
+
+mx::QuantizedShape shape_of(const KVQuantization& q) { return {q.group_size, q.bits, "affine"}; }
+
 }  // namespace
 
-void KVCache::reserve(const Array& keys, const Array& values, int length) {
-  if (keys_ && end_ + length <= keys_.dim(kTime)) return;
+void KVCache::quantize(const KVQuantization& q, int key_width, int value_width) {
+  for (const int width : {key_width, value_width}) {
+    if (width % q.group_size == 0) continue;
+    invalid("kv_group_size", "kvGroupSize must divide the size of the model's heads: " + std::to_string(q.group_size) +
+                                 " does not divide " + std::to_string(width));
+  }
+  quantization_ = q;
+  if (end_ == 0) return;
+  keys_ = packed(keys_.front());
+  values_ = packed(values_.front());
+}
+
+KVCache::Parts KVCache::packed(const Array& a) const {
+  if (!quantization_) return {a};
+  auto [codes, scales, biases] = mx::quantize(a, shape_of(*quantization_));
+  return {std::move(codes), std::move(scales), std::move(biases)};
+}
+
+Array KVCache::plain(const Parts& parts, int first, int last) const {
+  const auto part = [&](size_t i) { return mx::slice(parts[i], kTime, first, last); };
+  if (!quantization_) return part(0);
+  return mx::dequantize(part(0), part(1), part(2), shape_of(*quantization_), parts[1].dtype());
+}
+
+void KVCache::reserve(const Parts& keys, const Parts& values, int length) {
+  if (!keys_.empty() && end_ + length <= keys_.front().dim(kTime)) return;
   const int live = end_ - begin_;
   const int capacity = round_up(live + length, kStep);
-  keys_ = grown(keys_, keys, begin_, end_, capacity);
-  values_ = grown(values_, values, begin_, end_, capacity);
+  keys_.resize(keys.size());
+  values_.resize(values.size());
+  for (size_t i = 0; i < keys.size(); ++i) keys_[i] = grown(keys_[i], keys[i], begin_, end_, capacity);
+  for (size_t i = 0; i < values.size(); ++i) values_[i] = grown(values_[i], values[i], begin_, end_, capacity);
   begin_ = 0;
   end_ = live;
 }
 
-std::pair<Array, Array> KVCache::update(const Array& keys, const Array& values) {
+std::pair<Array, Array> KVCache::update(const Array& keys, const Array& values,
+                                        const std::optional<KVQuantization>& quantization) {
   const int length = keys.dim(kTime);
-  reserve(keys, values, length);
-  keys_ = mx::slice_update(keys_, keys, kTime, end_);
-  values_ = mx::slice_update(values_, values, kTime, end_);
+  if (quantization && !quantized() && window_ == 0 && end_ >= quantization->start) {
+    quantize(*quantization, keys.dim(-1), values.dim(-1));
+  }
+  const Parts new_keys = packed(keys), new_values = packed(values);
+  reserve(new_keys, new_values, length);
+  write(keys_, new_keys, end_);
+  write(values_, new_values, end_);
   end_ += length;
   if (window_ > 0) begin_ = std::max(begin_, end_ - (window_ - 1));
   return visible(length);
@@ -44,16 +85,21 @@ std::pair<Array, Array> KVCache::update(const Array& keys, const Array& values) 
 // What fell out of the window stays in the buffers until the next update.
 std::pair<Array, Array> KVCache::visible(int length) const {
   const int seen = window_ > 0 ? std::max(0, end_ - (window_ - 1 + length)) : begin_;
-  return {mx::slice(keys_, kTime, seen, end_), mx::slice(values_, kTime, seen, end_)};
+  return {plain(keys_, seen, end_), plain(values_, seen, end_)};
 }
 
 void KVCache::collect(std::vector<Array>& arrays) const {
-  if (!keys_) return;
-  arrays.push_back(keys_);
-  arrays.push_back(values_);
+  arrays.insert(arrays.end(), keys_.begin(), keys_.end());
+  arrays.insert(arrays.end(), values_.begin(), values_.end());
 }
 
-size_t KVCache::bytes() const { return keys_ ? keys_.nbytes() + values_.nbytes() : 0; }
+size_t KVCache::bytes() const {
+  size_t total = 0;
+  for (const Parts* parts : {&keys_, &values_}) {
+    for (const Array& part : *parts) total += part.nbytes();
+  }
+  return total;
+}
 
 size_t SequenceCache::bytes() const {
   size_t total = 0;

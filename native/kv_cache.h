@@ -16,12 +16,20 @@
 
 namespace mlxk {
 
+// How the keys and values that attention keeps are packed: affine codes of `bits` bits, with a scale and a bias for
+// each `group_size` of a head's numbers. A sequence is packed whole when it holds `start` positions, and stays so.
+struct KVQuantization {
+  int bits, group_size, start;
+  bool operator==(const KVQuantization&) const = default;
+};
+
 class LayerState {
  public:
   virtual ~LayerState() = default;
   // The arrays to evaluate so that the state no longer hangs on the graph that made it.
   virtual void collect(std::vector<Array>& arrays) const = 0;
   virtual size_t bytes() const = 0;
+  virtual bool quantized() const { return false; }
 };
 
 // Keys and values [1, K, T, D] of one sequence, in buffers that grow by whole steps of `kStep` positions: MLX's fused
@@ -32,27 +40,39 @@ class KVCache final : public LayerState {
 
   explicit KVCache(int window = 0) : window_(window) {}
 
-  // Appends L positions; returns what those positions may look at, oldest first: at most window - 1 + L of it.
-  std::pair<Array, Array> update(const Array& keys, const Array& values);
+  // Appends L positions; returns what those positions may look at, oldest first: at most window - 1 + L of it. With a
+  // `quantization` they are packed once there are as many as it says, unless a window bounds them already. Throws
+  // validation_error / kv_group_size where its groups do not divide a head.
+  std::pair<Array, Array> update(const Array& keys, const Array& values,
+                                 const std::optional<KVQuantization>& quantization = {});
   // What the `length` positions that the last update appended may look at, once more.
   std::pair<Array, Array> visible(int length) const;
 
   void collect(std::vector<Array>& arrays) const override;
   size_t bytes() const override;
+  bool quantized() const override { return quantization_.has_value(); }
 
  private:
-  void reserve(const Array& keys, const Array& values, int length);
+  // The numbers, or their codes, scales and biases; each [1, K, T, ..].
+  using Parts = std::vector<Array>;
+
+  void quantize(const KVQuantization& quantization, int key_width, int value_width);
+  Parts packed(const Array& a) const;
+  Array plain(const Parts& parts, int first, int last) const;
+  void reserve(const Parts& keys, const Parts& values, int length);
 
   int window_;
   int begin_ = 0;  // first position still kept, as an index into the buffers
   int end_ = 0;    // next position to write
-  Array keys_, values_;
+  Parts keys_, values_;
+  std::optional<KVQuantization> quantization_;  // once they are packed
 };
 
 // All layers of one sequence, and how many tokens they have seen.
 struct SequenceCache {
   std::vector<std::unique_ptr<LayerState>> layers;
   int position = 0;
+  std::optional<KVQuantization> quantization{};
 
   size_t bytes() const;
   void collect(std::vector<Array>& arrays) const;

@@ -359,7 +359,8 @@ Array attend_row(const Array& q, const std::pair<Array, Array>& visible, const L
 Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
                 const AttentionOptions& options) {
   return by_row(cache, {q, k, v}, [&](const std::vector<Array>& row, int index) {
-    return attend_row(row[0], cache.state<KVCache>(index).update(row[1], row[2]), cache, index, options);
+    const auto& quantization = cache.batch.row(index).quantization;
+    return attend_row(row[0], cache.state<KVCache>(index).update(row[1], row[2], quantization), cache, index, options);
   });
 }
 

@@ -33,6 +33,10 @@ class Model {
   virtual int attention_heads() const = 0;  // of the widest layer, to budget the scores of a prefill
 };
 
+// Throws validation_error where a model's caches cannot be packed so: kv_group_size, or kv_quantization_unsupported
+// where no layer keeps the keys and values of a whole context.
+void check_quantization(const Model& model, const KVQuantization& quantization);
+
 using ModelFactory = std::unique_ptr<Model> (*)(const ConfigReader& config, const Weights& weights);
 
 struct ModelRegistration {

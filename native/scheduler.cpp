@@ -60,6 +60,12 @@ void Scheduler::add_adapter(uint64_t id, const std::string& folder) {
   adapted_[id] = model_.source.adapted(read_adapter(folder, [this](uint64_t bytes) { return fits(bytes); }));
 }
 
+void Scheduler::check_quantization(const KVQuantization& quantization) {
+  if (fitting_ == quantization) return;
+  mlxk::check_quantization(*model_.model, quantization);
+  fitting_ = quantization;
+}
+
 void Scheduler::submit(Request request) {
   const auto adapted = adapted_.find(request.adapter);
   const Model& model = adapted == adapted_.end() ? *model_.model : *adapted->second;
@@ -70,12 +76,16 @@ void Scheduler::submit(Request request) {
                                        .sampler = Sampler(request.sampling),
                                        .limit = std::min(request.max_tokens, room),
                                        .credit = request.credit});
+  row->cache.quantization = request.kv_quantization;
   row->request = std::move(request);
-  rows_.push_back(row);
-  if (row->limit == 0 && !row->request.scores_only) {
-    end(*row, End::length);
-    rows_.pop_back();
+  try {
+    if (row->request.kv_quantization) check_quantization(*row->request.kv_quantization);
+  } catch (...) {
+    const EngineError error = current_error();
+    return end(*row, End::error, &error);
   }
+  if (row->limit == 0 && !row->request.scores_only) return end(*row, End::length);
+  rows_.push_back(row);
 }
 
 Scheduler::Row* Scheduler::find(uint64_t id) const {
@@ -161,8 +171,10 @@ std::vector<std::shared_ptr<Scheduler::Flight>> Scheduler::launch_decode() {
   size_t count = 0;
   for (const auto& row : rows_) {
     if (!row->ready() || count == kMaxRows) continue;
-    // A cache grows by moving into larger buffers, so both are held for a moment.
-    const bool grows = row->cache.position % KVCache::kStep == 0;
+    // A cache grows, and is packed, by moving into other buffers, so both are held for a moment.
+    const auto& quantization = row->cache.quantization;
+    const bool grows =
+        row->cache.position % KVCache::kStep == 0 || (quantization && row->cache.position == quantization->start);
     if (grows && !fits(2 * row->cache.bytes())) {
       row->limit = row->launched;
       if (row->delivered == row->launched) end(*row, End::length);
@@ -214,6 +226,11 @@ std::shared_ptr<Scheduler::Flight> Scheduler::launch_prefill() {
   const size_t split = mx::default_device() == mx::Device::gpu ? kSplitGpu : kSplitCpu;
   const bool last = row->prefilled + count == prompt.size();
   if (last && count > split * static_cast<size_t>(model_.info.layers)) --count;
+  if (const auto& quantization = row->request.kv_quantization) {
+    // What comes before keys and values are packed and what comes after run apart, wherever the chunks would end.
+    const auto start = static_cast<size_t>(quantization->start);
+    if (row->prefilled < start) count = std::min(count, start - row->prefilled);
+  }
   const std::span<const uint32_t> chunk(prompt.data() + row->prefilled, count);
   try {
     // Scores and their softmax of the widest layer, float32, and the cache in its old and new buffers.

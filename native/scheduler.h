@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_set>
@@ -46,6 +47,7 @@ struct Request {
   uint64_t credit = 0;       // tokens that may be sent before the reader asks for more
   bool scores_only = false;  // the scores after the prompt instead of a generation
   uint64_t adapter = 0;      // one that was added; 0: the model as it is
+  std::optional<KVQuantization> kv_quantization{};
   std::shared_ptr<Listener> listener;
   std::chrono::steady_clock::time_point submitted = std::chrono::steady_clock::now();
 };
@@ -59,6 +61,8 @@ class Scheduler {
   // Reads an adapter's folder and keeps the model with it beside the model, whose weights they share. Throws what
   // read_adapter and ModelSource::adapted throw.
   void add_adapter(uint64_t id, const std::string& folder);
+  // Throws what mlxk::check_quantization throws.
+  void check_quantization(const KVQuantization& quantization);
   void submit(Request request);
   void cancel(uint64_t id);
   void credit(uint64_t id, uint64_t tokens);
@@ -87,6 +91,7 @@ class Scheduler {
 
   LoadedModel model_;
   std::map<uint64_t, std::unique_ptr<Model>> adapted_;
+  std::optional<KVQuantization> fitting_;  // the last one that was found to fit
   int prefill_step_;
   uint64_t memory_bytes_;
   Rows rows_;  // in order of arrival

@@ -2,7 +2,7 @@
  * Loads a model for a command: draws progress on stderr when it takes long and a person watches.
  */
 
-import { load, type Model } from '../index.js';
+import { load, type LoadOptions, type Model } from '../index.js';
 import type { Output } from './output.js';
 
 /** Below this a progress line would only flicker. */
@@ -12,10 +12,12 @@ export async function loadWithProgress(
   name: string,
   output: Output,
   signal: AbortSignal,
+  options: LoadOptions = {},
 ): Promise<Model> {
   const startedMs = performance.now();
   try {
     return await load(name, {
+      ...options,
       signal,
       onProgress: ({ loadedBytes, totalBytes }) => {
         if (!output.showsProgress || performance.now() - startedMs < QUIET_MS) return;

@@ -156,7 +156,8 @@ Array Attention::operator()(const Array& x, const LayerCache& cache) const {
 
 Array Attention::attend(const std::vector<Array>& row, const LayerCache& cache, int index) const {
   const Array mask = index_q_proj_ ? block_mask(row[3], row[4], cache, index) : Array();
-  const auto [keys, values] = cache.state<KVCache>(index).update(row[1], row[2]);
+  const auto& quantization = cache.batch.row(index).quantization;
+  const auto [keys, values] = cache.state<KVCache>(index).update(row[1], row[2], quantization);
   const float scale = 1 / std::sqrt(static_cast<float>(config_.head_dim));
   if (mask) return mx::attention(row[0], keys, values, scale, mx::Mask::array, mask);
   const auto mode = row[0].dim(2) == 1 ? mx::Mask::none : mx::Mask::causal;

@@ -93,6 +93,18 @@ describe('mlxk run', () => {
     expect(first.data!.response).not.toBe(other.data!.response);
   });
 
+  it('packs keys and values where it is told to, and says which bits there are', async () => {
+    const packing = ['--quantized-kv-start', '0', '--kv-bits'];
+    const packed = ['run', 'builtin', 'What is 2 plus 3?', ...SHORT, ...packing];
+    expect(await json([...packed, '8'])).toMatchObject({ code: 0, status: 'success' });
+    const refused = await mlxk([...packed, '7'], { env });
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('kvBits must be one of 2, 3, 4, 5, 6, 8, got 7');
+    const unfit = await json([...packed, '8', '--kv-group-size', '128']);
+    expect(unfit.error).toMatchObject({ detail: { code: 'validation_error' } });
+    expect(unfit.error!.message).toContain('128 does not divide 64');
+  });
+
   it('takes an instruction that changes the prompt', async () => {
     const plain = await json(['run', folder, 'hi', ...SHORT]);
     const instructed = await json(['run', folder, 'hi', '--system', 'be brief', ...SHORT]);

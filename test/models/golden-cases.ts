@@ -37,6 +37,8 @@ export interface Golden {
   weights?: 'float32' | 'float16' | 'bfloat16';
   /** How the weights are quantized, as the case asks for it. */
   quantize?: object | null;
+  /** How the reference packs keys and values, from the first token on. */
+  kv?: { bits: number; group_size: number } | null;
   /** With 16-bit weights: how far the reference is from its own float32 scores when it computes in 16 bits. */
   own_error?: number;
   runs: GoldenRun[];

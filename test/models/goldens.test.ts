@@ -111,13 +111,18 @@ function logprobOf(token: number, scores: Float32Array): number {
 
 function describeSupported({ folder, golden, adapter }: GoldenCase): void {
   const tolerance = toleranceOf(golden);
+  const { kv } = golden;
+  const options = {
+    adapter,
+    ...(kv && { kvBits: kv.bits, kvGroupSize: kv.group_size, quantizedKvStart: 0 }),
+  };
   const longest = golden.runs.reduce((a, b) => (a.prompt.length > b.prompt.length ? a : b));
   let model: Model;
   let stepping: Model;
 
   beforeAll(async () => {
-    model = await load(folder, { adapter });
-    stepping = await load(folder, { adapter, prefillStepSize: ODD_STEP });
+    model = await load(folder, options);
+    stepping = await load(folder, { ...options, prefillStepSize: ODD_STEP });
   });
   afterAll(async () => {
     await model.dispose();

@@ -127,11 +127,11 @@ describe('generation options', () => {
   it('name an option of a later release', () => {
     expect.assertions(3);
     try {
-      parseGenerateOptions({ kvBits: 4 });
+      parseGenerateOptions({ maxKvSize: 4 });
     } catch (error) {
       expect(error).toBeInstanceOf(MlxkError);
       expect((error as MlxkError).code).toBe('not_implemented');
-      expect((error as MlxkError).message).toContain('kvBits');
+      expect((error as MlxkError).message).toContain('maxKvSize');
     }
   });
 });
@@ -155,6 +155,12 @@ describe('load options', () => {
     ['threads', 0],
     ['threads', 257],
     ['threads', 1.5],
+    ['kvBits', 7],
+    ['kvBits', 0],
+    ['kvBits', NaN],
+    ['kvGroupSize', 48],
+    ['quantizedKvStart', -1],
+    ['quantizedKvStart', 2 ** 53],
   ])('refuse %s %s', (name, value) => {
     expect(() => parseLoadOptions({ [name]: value })).toThrow(RangeError);
   });

@@ -4,7 +4,8 @@
 usage: make_goldens.py [--goldens DIR] [--missing] [CASE ...]
 
 A case is a folder DIR/CASE whose case.json says what the model is: `config`, and where they are wanted `weights` (a type),
-`quantize`, `modules`, `shards`, `inv_freq`, `samples`, `adapter` (an adapter_config.json). The script adds config.json, the safetensors and golden.json. Every parameter is drawn
+`quantize`, `modules`, `shards`, `inv_freq`, `samples`, `adapter` (an adapter_config.json), `kv` (bits and group_size of
+quantized keys and values). The script adds config.json, the safetensors and golden.json. Every parameter is drawn
 from a generator seeded by the case's name, so a case is the same wherever and in whatever company it is made.
 Reference numbers are float32 on MLX's CPU back end, through the key-value cache, from the files as written; for
 16-bit weights they are the float32 answer of the rounded weights.
@@ -24,7 +25,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.generate import generate_step
 from mlx_lm.models.bitlinear_layers import BitLinear
-from mlx_lm.models.cache import ChunkedKVCache, make_prompt_cache
+from mlx_lm.models.cache import ChunkedKVCache, KVCache, make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from mlx_lm.utils import _get_classes, load_model
@@ -128,8 +129,13 @@ def six_digits(values):
     return [float(f"{value:.6g}") for value in np.array(values).tolist()]
 
 
-def greedy_run(model, prompt, steps):
-    cache = make_prompt_cache(model)
+def packed_from_the_start(cache, kv):
+    """A cache whose full layers pack keys and values; mlx-lm cannot do it for the others, and mlxk does not."""
+    return [c.to_quantized(**kv) if type(c) is KVCache else c for c in cache] if kv else cache
+
+
+def greedy_run(model, prompt, steps, kv=None):
+    cache = packed_from_the_start(make_prompt_cache(model), kv)
 
     def scores(ids):
         return model(mx.array([ids]), cache=cache)[0, -1].astype(mx.float32)
@@ -209,12 +215,14 @@ def make_case(name, folder):
     model.set_dtype(mx.float32)
     vocab_size = config.get("text_config", config)["vocab_size"]
     prompts = {n: rng.integers(3, vocab_size, n).tolist() for n in PROMPT_LENGTHS}
-    runs = [greedy_run(model, prompts[n], steps) for n, steps in PROMPT_LENGTHS.items()]
+    kv = spec.get("kv")
+    runs = [greedy_run(model, prompts[n], steps, kv) for n, steps in PROMPT_LENGTHS.items()]
     golden = {
         "oracle": f"mlx-lm {version('mlx-lm')}, MLX {version('mlx')} CPU, float32",
         "model_type": config["model_type"],
         "quantize": spec.get("quantize"),
         "weights": spec.get("weights", "float32"),
+        "kv": kv,
         "runs": runs,
         "samples": [
             sampled_run(model, prompts[6], 100 + i, settings)

@@ -31,6 +31,9 @@ interface RunFlags {
   readonly seed?: bigint;
   readonly stop?: string[];
   readonly adapter?: string;
+  readonly kvBits?: number;
+  readonly kvGroupSize?: number;
+  readonly quantizedKvStart?: number;
   readonly stream: boolean;
   readonly verbose?: boolean;
 }
@@ -68,6 +71,21 @@ export function register(program: Command, context: CliContext): void {
     .option('--seed <n>', 'make sampling repeatable', seed)
     .option('--stop <text>', 'end the answer before this text; may be repeated', collect)
     .option('--adapter <folder>', 'LoRA or DoRA adapter to answer with')
+    .option(
+      '--kv-bits <n>',
+      'pack keys and values into 2, 3, 4, 5, 6 or 8 bits (default: not)',
+      numberFor('kvBits'),
+    )
+    .option(
+      '--kv-group-size <n>',
+      'numbers that share a scale: 32, 64 or 128 (default: 64)',
+      numberFor('kvGroupSize'),
+    )
+    .option(
+      '--quantized-kv-start <n>',
+      'tokens before they are packed (default: 5000)',
+      numberFor('quantizedKvStart'),
+    )
     .option('--no-stream', 'print the answer when it is whole')
     .option('--verbose', 'report tokens, speed and memory on stderr')
     .addHelpText('after', EXAMPLES)
@@ -95,7 +113,7 @@ async function run(words: string[], flags: RunFlags, context: CliContext): Promi
 
   const interrupts = new Interrupts();
   const startedMs = performance.now();
-  const model = await loadInterruptibly(name, output, interrupts);
+  const model = await loadInterruptibly(name, flags, output, interrupts);
   const report = (result: GenerateResult): void => {
     if (flags.verbose === true && !json) reportSpeed(result, output);
   };
@@ -175,6 +193,7 @@ function inputOf({ prompt, system }: AnswerRequest): Input {
 
 async function loadInterruptibly(
   name: string,
+  { kvBits, kvGroupSize, quantizedKvStart }: RunFlags,
   output: Output,
   interrupts: Interrupts,
 ): Promise<Model> {
@@ -184,7 +203,8 @@ async function loadInterruptibly(
       () => {
         aborting.abort();
       },
-      () => loadWithProgress(name, output, aborting.signal),
+      () =>
+        loadWithProgress(name, output, aborting.signal, { kvBits, kvGroupSize, quantizedKvStart }),
     )
     .catch((error: unknown) => {
       if (aborting.signal.aborted) process.exit(INTERRUPTED);
