@@ -25,6 +25,7 @@ MLXK_DECLARE(portable)
 MLXK_DECLARE(x86_64_v3)
 MLXK_DECLARE(avx512)
 MLXK_DECLARE(avx512_vnni)
+MLXK_DECLARE(avx512_bf16)
 #endif
 #undef MLXK_DECLARE
 
@@ -35,27 +36,28 @@ struct Candidate {
   bool (*supported)();
 };
 
-// From the least to the best. `__builtin_cpu_supports` asks the system too, whether it saves the wide registers.
+// `__builtin_cpu_supports` asks the system too, whether it saves the wide registers.
+#if defined(__x86_64__)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
+         __builtin_cpu_supports("f16c");
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+}
+bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
+#endif
+
+// From the least to the best.
 const Candidate kCandidates[] = {
     {&portable::kRoutines, [] { return true; }},
 #if defined(__x86_64__)
-    {&x86_64_v3::kRoutines,
-     [] {
-       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
-              __builtin_cpu_supports("f16c");
-     }},
-    {&avx512::kRoutines,
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-     }},
-    {&avx512_vnni::kRoutines,
-     [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-              __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-     }},
+    {&x86_64_v3::kRoutines, has_avx2},
+    {&avx512::kRoutines, has_avx512},
+    {&avx512_vnni::kRoutines, has_vnni},
+    {&avx512_bf16::kRoutines, has_bf16},
 #endif
 };
 

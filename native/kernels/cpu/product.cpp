@@ -9,8 +9,8 @@ namespace mlxk::kernels {
 namespace {
 
 // From this many rows on, unpacking a panel of the matrix for all of them beats unpacking it in registers for four.
-constexpr size_t kTileRows = 8, kIntegerTileRows = 12;
-// Rows that share an unpacked panel: they stay in the second-level cache meanwhile. A multiple of kIntegerRows.
+constexpr size_t kFewestTileRows = 8, kFewestDotRows = 12;
+// Rows that share an unpacked panel: they stay in the second-level cache meanwhile. A multiple of kTileRows.
 constexpr size_t kRowBlock = 480;
 constexpr int64_t kPieceBytes = 32768;  // of a matrix, that one piece of work reads
 
@@ -126,24 +126,24 @@ void multiply_tiles(const Matrix& w, size_t count, const ReadRow& read, const Re
   });
 }
 
-// False where a row cannot be rounded to integers.
-bool multiply_integers(const Matrix& w, size_t count, const ReadRow& read, const Results& y) {
+// False where a row cannot be rounded.
+bool multiply_dots(const Matrix& w, size_t count, const ReadRow& read, const Results& y) {
   const Routines& r = routines();
-  const int64_t size = r.integer_size(w);
-  const size_t tiles = (count + kIntegerRows - 1) / kIntegerRows;
+  const int64_t size = r.dots_size(w);
+  const size_t tiles = (count + kTileRows - 1) / kTileRows;
   uint8_t* prepared = prepared_memory().bytes(size * static_cast<int64_t>(tiles));
   std::atomic<bool> all{true};
   for_ranges(tiles, 1, [&](size_t first, size_t last) {
-    for (size_t row = first * kIntegerRows; row < std::min(count, last * kIntegerRows); ++row) {
+    for (size_t row = first * kTileRows; row < std::min(count, last * kTileRows); ++row) {
       float* x = row_memory().floats(w.inputs);
       read(row, x);
-      if (!r.prepare_integers(w, x, static_cast<int>(row), prepared)) all = false;
+      if (!r.prepare_dots(w, x, static_cast<int>(row), prepared)) all = false;
     }
   });
   if (!all) return false;
   for_tiles(w, count, [&](size_t row, size_t rows, int first, int last) {
-    r.integers(w, prepared + static_cast<int64_t>(row / kIntegerRows) * size, static_cast<int>(rows), first, last,
-               from_row(y, row), piece_memory().bytes(r.integer_scratch(w)));
+    r.dots(w, prepared + static_cast<int64_t>(row / kTileRows) * size, static_cast<int>(rows), first, last,
+               from_row(y, row), piece_memory().bytes(r.dots_scratch(w)));
   });
   return true;
 }
@@ -151,10 +151,8 @@ bool multiply_integers(const Matrix& w, size_t count, const ReadRow& read, const
 }  // namespace
 
 void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded) {
-  if (rounded && count >= kIntegerTileRows && routines().fits_integers(w) && multiply_integers(w, count, read, y)) {
-    return;
-  }
-  count >= kTileRows ? multiply_tiles(w, count, read, y) : multiply_few(w, count, read, y, rounded);
+  if (rounded && count >= kFewestDotRows && routines().fits_dots(w) && multiply_dots(w, count, read, y)) return;
+  count >= kFewestTileRows ? multiply_tiles(w, count, read, y) : multiply_few(w, count, read, y, rounded);
 }
 
 void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read, bool rounded) {

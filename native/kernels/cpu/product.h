@@ -11,7 +11,7 @@ namespace mlxk::kernels {
 // Reads row `row` of x in float32.
 using ReadRow = std::function<void(size_t row, float* to)>;
 
-// y [count, O] = x times the transpose of w. `rounded` allows products of integers: x was of 16 bits.
+// y [count, O] = x times the transpose of w. `rounded`: x was of 16 bits, which allows products of short numbers.
 void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded);
 
 // Many single rows, each with its own matrix: y[i] = x[i] times the transpose of w[i].

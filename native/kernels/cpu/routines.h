@@ -35,7 +35,8 @@ struct Results {
   int64_t row_stride;  // in numbers
 };
 
-constexpr int kIntegerRows = 12;
+// Rows that are prepared side by side for `dots`.
+constexpr int kTileRows = 12;
 
 enum class Activation { silu, gelu, gelu_tanh };
 
@@ -124,13 +125,14 @@ struct Routines {
   int64_t (*tiles_scratch)(const Matrix& w, int rows);
   void (*tiles)(const Matrix& w, const float* x, int64_t x_stride, int rows, int first, int last, Results y,
                 float* scratch);
-  // Many rows in integers: x is rounded to 8 bits, with a scale for each group. `prepare_integers` puts row `row` among
-  // tiles of kIntegerRows rows, and says false of one that has no such scales (it is not finite, or denormal).
-  bool (*fits_integers)(const Matrix& w);
-  int64_t (*integer_size)(const Matrix& w);     // bytes of one tile
-  int64_t (*integer_scratch)(const Matrix& w);  // bytes
-  bool (*prepare_integers)(const Matrix& w, const float* x, int row, uint8_t* prepared);
-  void (*integers)(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch);
+  // Many rows of 16 bits, by instructions that sum products of short numbers: bfloat16 as it is, with dense matrices of
+  // it, or 8-bit integers that x is rounded to, with a scale for each group of a packed matrix. `prepare_dots` puts row
+  // `row` among tiles of kTileRows rows, and says false of one that has no such scales (it is not finite, or denormal).
+  bool (*fits_dots)(const Matrix& w);
+  int64_t (*dots_size)(const Matrix& w);     // bytes of one tile
+  int64_t (*dots_scratch)(const Matrix& w);  // bytes
+  bool (*prepare_dots)(const Matrix& w, const float* x, int row, uint8_t* prepared);
+  void (*dots)(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch);
 
   // --- attention -----------------------------------------------------------------------------------------------------
   // Rows [first_row, last_row) of queries * group over keys [first_key, last_key): the unnormalized sum of values

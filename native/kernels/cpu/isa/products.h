@@ -19,11 +19,24 @@ constexpr int kPanel = 2 * kLanes;
 int64_t tiles_scratch(const Matrix& w, int rows);
 void tiles(const Matrix& w, const float* x, int64_t x_stride, int rows, int first, int last, Results y, float* scratch);
 
+bool fits_dots(const Matrix& w);
+int64_t dots_size(const Matrix& w);
+int64_t dots_scratch(const Matrix& w);
+bool prepare_dots(const Matrix& w, const float* x, int row, uint8_t* prepared);
+void dots(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch);
+
+// Its two kinds: dense matrices of bfloat16, and packed ones.
+bool fits_pairs(const Matrix& w);
+int64_t pairs_size(const Matrix& w);
+int64_t pairs_scratch(const Matrix& w);
+void prepare_pairs(const Matrix& w, const float* x, int row, uint8_t* prepared);
+void pairs(const Matrix& w, const uint8_t* prepared, int rows, int first, int last, const Results& y, uint8_t* scratch);
+
 bool fits_integers(const Matrix& w);
 int64_t integer_size(const Matrix& w);
 int64_t integer_scratch(const Matrix& w);
 bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepared);
-void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch);
+void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last, const Results& y, uint8_t* scratch);
 
 // c [rows, kPanel] (+)= a [rows, depth] b [depth, kPanel].
 void multiply_panel(const float* a, int64_t a_stride, int rows, const float* b, int64_t b_stride, int depth, float* c,

@@ -4,6 +4,7 @@
 // is multiplied with the exact sum of x over the group.
 
 #include "kernels/cpu/isa/products.h"
+#include "kernels/cpu/isa/words.h"
 
 namespace mlxk::kernels::MLXK_ISA {
 
@@ -13,7 +14,7 @@ bool fits_integers(const Matrix&) { return false; }
 int64_t integer_size(const Matrix&) { return 0; }
 int64_t integer_scratch(const Matrix&) { return 0; }
 bool prepare_integers(const Matrix&, const float*, int, uint8_t*) { return false; }
-void integers(const Matrix&, uint8_t*, int, int, int, Results, uint8_t*) {}
+void integers(const Matrix&, uint8_t*, int, int, int, const Results&, uint8_t*) {}
 
 #else
 
@@ -30,10 +31,10 @@ int middle(const Matrix& w) { return w.format == Format::affine ? 1 << (w.bits -
 struct Prepared {
   Prepared(const Matrix& w, uint8_t* at)
       : codes(reinterpret_cast<int8_t*>(at)),
-        scales(reinterpret_cast<float*>(at + int64_t{kIntegerRows} * w.inputs)),
-        sums(scales + kIntegerRows * w.groups),
-        starts(reinterpret_cast<int32_t*>(sums + kIntegerRows * w.groups)) {}
-  static int64_t size(const Matrix& w) { return int64_t{kIntegerRows} * (w.inputs + 12 * w.groups); }
+        scales(reinterpret_cast<float*>(at + int64_t{kTileRows} * w.inputs)),
+        sums(scales + kTileRows * w.groups),
+        starts(reinterpret_cast<int32_t*>(sums + kTileRows * w.groups)) {}
+  static int64_t size(const Matrix& w) { return int64_t{kTileRows} * (w.inputs + 12 * w.groups); }
   int8_t* codes;
   float *scales, *sums;
   int32_t* starts;
@@ -54,20 +55,6 @@ struct Panel {
   uint32_t* words;
   float *scales, *biases, *rows;
 };
-
-void turn(const uint8_t* const (&rows)[kLanes], int64_t count, uint32_t* to) {  // of words
-  for (int64_t at = 0; at < count; at += kLanes) {
-    U block[kLanes];
-    const int64_t left = count - at;
-    for (int o = 0; o < kLanes; ++o) {
-      uint32_t rest[kLanes] = {};
-      if (left < kLanes) __builtin_memcpy(rest, rows[o] + 4 * at, static_cast<size_t>(4 * left));
-      block[o] = left < kLanes ? read_vector<U>(rest) : read_vector<U>(rows[o] + 4 * at);
-    }
-    transpose(block);
-    for (int i = 0; i < kLanes; ++i) __builtin_memcpy(to + (at + i) * kLanes, &block[i], sizeof block[i]);
-  }
-}
 
 template <int kBits>
 void to_bytes(const Matrix& w, int output, uint8_t* to) {
@@ -92,7 +79,7 @@ void fill(const Matrix& w, int output, int count, Panel& panel) {
       rows[o] = to;
     }
   }
-  turn(rows, int64_t{w.inputs} * stored_bits(w) / 32, panel.words);
+  turn(rows, int64_t{w.inputs} * stored_bits(w) / 8, panel.words);
 
   const int64_t padded = round_up(w.groups, kLanes);
   const auto lay_out = [&](const uint8_t* from, float* to) {
@@ -135,7 +122,7 @@ void multiply(const Matrix& w, const Panel& panel, const Prepared& x, int row, i
   const int8_t* fours = x.codes + 4 * row;
   F sums[kRows] = {};
   for (int g = 0; g < groups; ++g) {
-    const int at = g * kIntegerRows + row;
+    const int at = g * kTileRows + row;
     I products[kRows];
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) products[r] = I{} + x.starts[at + r];
@@ -143,7 +130,7 @@ void multiply(const Matrix& w, const Panel& panel, const Prepared& x, int row, i
       U bytes[kParts];
       unpack<kBits, kE2M1>(read_vector<U>(codes), bytes);
 #pragma GCC unroll 4
-      for (int i = 0; i < kParts; ++i, fours += 4 * kIntegerRows) {
+      for (int i = 0; i < kParts; ++i, fours += 4 * kTileRows) {
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {
           int32_t four;
@@ -170,12 +157,12 @@ void multiply(const Matrix& w, const Panel& panel, const Prepared& x, int row, i
 template <int kBits, bool kE2M1>
 void multiply_all(const Matrix& w, const Panel& panel, uint8_t* prepared, int rows, int64_t output, int count,
                   const Results& y) {
-  for (int64_t first = 0; first < rows; first += kIntegerRows, prepared += Prepared::size(w)) {
+  for (int64_t first = 0; first < rows; first += kTileRows, prepared += Prepared::size(w)) {
     const Prepared x(w, prepared);
-    const int here = rows - first < kIntegerRows ? static_cast<int>(rows - first) : kIntegerRows;
+    const int here = rows - first < kTileRows ? static_cast<int>(rows - first) : kTileRows;
     int row = 0;
-    if (here == kIntegerRows) {
-      multiply<kBits, kE2M1, kIntegerRows>(w, panel, x, 0, first, output, count, y);
+    if (here == kTileRows) {
+      multiply<kBits, kE2M1, kTileRows>(w, panel, x, 0, first, output, count, y);
       continue;
     }
     for (; row + 4 <= here; row += 4) multiply<kBits, kE2M1, 4>(w, panel, x, row, first, output, count, y);
@@ -192,8 +179,8 @@ int64_t integer_size(const Matrix& w) { return Prepared::size(w); }
 int64_t integer_scratch(const Matrix& w) { return Panel::size(w); }
 
 bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepared) {
-  const Prepared to(w, prepared + row / kIntegerRows * Prepared::size(w));
-  const int slot = row % kIntegerRows;
+  const Prepared to(w, prepared + row / kTileRows * Prepared::size(w));
+  const int slot = row % kTileRows;
   const int bits = stored_bits(w), unit = 32 / bits, parts = 8 / bits;
   for (int g = 0; g < w.groups; ++g) {
     const float* group = x + int64_t{g} * w.group;
@@ -212,13 +199,13 @@ bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepare
       _mm_storeu_si128(reinterpret_cast<__m128i*>(ordered + at), _mm512_cvtsepi32_epi8(whole));
       code_sum += _mm512_reduce_add_epi32(whole);
     }
-    int8_t* out = to.codes + int64_t{g} * w.group * kIntegerRows + 4 * slot;
+    int8_t* out = to.codes + int64_t{g} * w.group * kTileRows + 4 * slot;
     for (int first = 0; first < w.group; first += unit) {
-      for (int i = 0; i < parts; ++i, out += 4 * kIntegerRows) {
+      for (int i = 0; i < parts; ++i, out += 4 * kTileRows) {
         for (int b = 0; b < 4; ++b) out[b] = ordered[first + b * parts + i];
       }
     }
-    const int at = g * kIntegerRows + slot;
+    const int at = g * kTileRows + slot;
     to.scales[at] = size / 127;
     to.sums[at] = exact_sum;
     to.starts[at] = -middle(w) * code_sum;
@@ -226,7 +213,7 @@ bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepare
   return true;
 }
 
-void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch) {
+void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last, const Results& y, uint8_t* scratch) {
   Panel panel(w, scratch);
   for (int output = first; output < last; output += kLanes) {
     const int count = last - output < kLanes ? last - output : kLanes;

@@ -163,6 +163,26 @@ inline I add_products(I sums, U a, U b) {
 #endif
 }
 
+// --- bfloat16 in pairs: words of two numbers, the first in the low half
+
+// Whether there is an instruction for it; without one float32 is faster.
+#if defined(__AVX512BF16__)
+constexpr bool kMultipliesPairs = true;
+#else
+constexpr bool kMultipliesPairs = false;
+#endif
+
+// sums + both products of each lane. Numbers and products below 2^-126 may count as zero.
+inline F add_pair_products(F sums, U a, U b) {
+#if defined(__AVX512BF16__)
+  return _mm512_dpbf16_ps(sums, (__m512bh)a, (__m512bh)b);
+#else
+  const auto high = [](U pairs) { return reinterpret_cast<F>(pairs & 0xffff0000u); };
+  const auto low = [](U pairs) { return reinterpret_cast<F>(pairs << 16); };
+  return sums + low(a) * low(b) + high(a) * high(b);
+#endif
+}
+
 inline I to_integers(F x) {  // to nearest
 #if defined(__AVX512F__)
   return reinterpret_cast<I>(_mm512_cvtps_epi32(x));
