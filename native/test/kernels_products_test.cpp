@@ -156,8 +156,7 @@ TEST("linear") {
     for (double& size : sizes) size = std::fabs(size);
     Expected want = product(read(x), ws, sizes, static_cast<size_t>(inputs));
     if (type == Type::bf16) want.slack.assign(want.values.size(), 2 * inputs * kLeastOfPairs);
-    compare(mx::linear(x, w), with_last(x.shape(), outputs), type, want,
-            "linear of " + text_of(x) + ", " + text_of(w));
+    compare(mx::linear(x, w), with_last(x.shape(), outputs), type, want, "linear of " + text_of(x) + ", " + text_of(w));
   }
 }
 

@@ -54,10 +54,8 @@ bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 const Candidate kCandidates[] = {
     {&portable::kRoutines, [] { return true; }},
 #if defined(__x86_64__)
-    {&x86_64_v3::kRoutines, has_avx2},
-    {&avx512::kRoutines, has_avx512},
-    {&avx512_vnni::kRoutines, has_vnni},
-    {&avx512_bf16::kRoutines, has_bf16},
+    {&x86_64_v3::kRoutines, has_avx2},           {&avx512::kRoutines, has_avx512},
+    {&avx512_vnni::kRoutines, has_vnni},         {&avx512_bf16::kRoutines, has_bf16},
 #endif
 };
 

@@ -143,7 +143,7 @@ bool multiply_dots(const Matrix& w, size_t count, const ReadRow& read, const Res
   if (!all) return false;
   for_tiles(w, count, [&](size_t row, size_t rows, int first, int last) {
     r.dots(w, prepared + static_cast<int64_t>(row / kTileRows) * size, static_cast<int>(rows), first, last,
-               from_row(y, row), piece_memory().bytes(r.dots_scratch(w)));
+           from_row(y, row), piece_memory().bytes(r.dots_scratch(w)));
   });
   return true;
 }
