@@ -14,6 +14,8 @@ interface Completed {
   readonly choices: readonly string[];
   /** Its first argument may be a model of this machine. */
   readonly takesModel: boolean;
+  /** One of its arguments may be a file or folder. */
+  readonly takesFiles: boolean;
 }
 
 export type Shell = 'bash' | 'zsh' | 'fish';
@@ -21,6 +23,8 @@ export const SHELLS: readonly Shell[] = ['bash', 'zsh', 'fish'];
 
 /** How the arguments are called that may be a model. */
 const MODEL_ARGUMENTS = new Set(['model', 'words', 'pattern', 'source']);
+/** Options of the program itself. */
+const PROGRAM_OPTIONS = ['--help', '--version', '--json'];
 /** The names of the program whose first word is a command. */
 const PROGRAMS = ['mlxk', 'mlxk2', 'mlxk-json'];
 const LIST_MODELS = 'mlxk completion models 2>/dev/null';
@@ -42,17 +46,21 @@ function completed(command: Command): Completed {
   return {
     names: [command.name(), ...command.aliases()],
     summary: command.summary() || command.description(),
-    options: command.options.map(({ long, short, description }) => ({
-      flag: long ?? short ?? '',
-      description,
-    })),
+    options: [
+      ...command.options.map(({ long, short, description }) => ({
+        flag: long ?? short ?? '',
+        description,
+      })),
+      { flag: '--help', description: 'explain the command' },
+    ],
     choices: argument?.argChoices ?? [],
     takesModel: argument !== undefined && MODEL_ARGUMENTS.has(argument.name()),
+    takesFiles: argument !== undefined && argument.argChoices === undefined,
   };
 }
 
 function flagsOf(command: Completed): string {
-  return [...command.options.map(({ flag }) => flag), '--help'].join(' ');
+  return command.options.map(({ flag }) => flag).join(' ');
 }
 
 function bash(commands: readonly Completed[]): string {
@@ -73,7 +81,7 @@ _mlxk() {
   case $called in
     '')
       words='${commands.flatMap(({ names }) => names).join(' ')}'
-      flags='--help --version --json'
+      flags='${PROGRAM_OPTIONS.join(' ')}'
       ;;
 ${cases.join('')}  esac
   [[ $cur == -* ]] && words=$flags
@@ -85,7 +93,7 @@ complete -o default -F _mlxk ${PROGRAMS.join(' ')}
 
 function zsh(commands: readonly Completed[]): string {
   const described = commands.flatMap(({ names, summary }) =>
-    names.map((name) => `        ${quoted(`${name}:${summary}`)}\n`),
+    names.map((name) => `          ${quoted(`${name}:${summary}`)}\n`),
   );
   const cases = commands.map(
     (command) =>
@@ -93,7 +101,8 @@ function zsh(commands: readonly Completed[]): string {
       `      if [[ $PREFIX == -* ]]; then\n        compadd -- ${flagsOf(command)}\n      else\n` +
       (command.choices.length > 0 ? `        compadd -- ${command.choices.join(' ')}\n` : '') +
       (command.takesModel ? `        compadd -- \${(f)"$(${LIST_MODELS})"}\n` : '') +
-      '        _files\n      fi\n      ;;\n',
+      (command.takesFiles ? '        _files\n' : '') +
+      '      fi\n      ;;\n',
   );
   return `#compdef ${PROGRAMS.join(' ')}
 # zsh completion for mlxk. Add to ~/.zshrc, after compinit:  source <(mlxk completion zsh)
@@ -104,14 +113,23 @@ _mlxk() {
   done
   case $called in
     '')
-      local -a commands
-      commands=(
-${described.join('')}      )
-      _describe command commands
+      if [[ $PREFIX == -* ]]; then
+        compadd -- ${PROGRAM_OPTIONS.join(' ')}
+      else
+        local -a commands
+        commands=(
+${described.join('')}        )
+        _describe command commands
+      fi
       ;;
 ${cases.join('')}  esac
 }
-compdef _mlxk ${PROGRAMS.join(' ')}
+# Sourced, it is made known; as a file of fpath it is called for the first time.
+if [[ $funcstack[1] == _mlxk ]]; then
+  _mlxk "$@"
+else
+  compdef _mlxk ${PROGRAMS.join(' ')}
+fi
 `;
 }
 
@@ -126,10 +144,13 @@ function fish(commands: readonly Completed[]): string {
         ({ flag, description }) =>
           `${seen} -l ${flag.replace(/^-+/, '')} -d ${quoted(description)}`,
       ),
+      ...(command.takesFiles ? [] : [`${seen} -f`]),
       ...(command.choices.length > 0 ? [`${seen} -a '${command.choices.join(' ')}'`] : []),
       ...(command.takesModel ? [`${seen} -a '(${LIST_MODELS})'`] : []),
     ];
   });
+  const first = PROGRAM_OPTIONS.map((flag) => `-n __fish_use_subcommand -l ${flag.slice(2)}`);
+  lines.push(...first);
   const all = PROGRAMS.flatMap((name) => lines.map((line) => `complete -c ${name} ${line}\n`));
   return `# fish completion for mlxk. Save as ~/.config/fish/completions/mlxk.fish\n${all.join('')}`;
 }

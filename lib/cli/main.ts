@@ -60,9 +60,7 @@ async function createProgram(files: readonly URL[], context: CliContext): Promis
     .description('MLX language models on this machine')
     .option('-V, --version', 'show the version')
     .option('--json', 'print one JSON object')
-    .showHelpAfterError(
-      `Run "${context.programName} --help" or "${context.programName} <command> --help" for help.`,
-    )
+    .showHelpAfterError(`Run "${context.programName} --help" for help.`)
     .enablePositionalOptions()
     .exitOverride();
   if (context.json) program.configureOutput({ writeErr: () => undefined });
@@ -70,7 +68,11 @@ async function createProgram(files: readonly URL[], context: CliContext): Promis
     const module = (await import(file.href)) as { register: RegisterCommand };
     module.register(program, context);
   }
-  for (const command of program.commands) command.option('--json', 'print one JSON object');
+  for (const command of program.commands) {
+    command.option('--json', 'print one JSON object');
+    const call = `${context.programName} ${command.name()}`;
+    command.showHelpAfterError(`Usage: ${call} ${command.usage()}\nRun "${call} --help" for help.`);
+  }
   return program;
 }
 

@@ -1,14 +1,17 @@
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { program, run } from '../helpers/child.js';
+import { type Ended, program, run } from '../helpers/child.js';
 import { CHAT_MODEL, FixtureCache } from '../helpers/fixture-cache.js';
-import { removeTemporaryFolders } from '../helpers/temporary.js';
+import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
 
 let cache: FixtureCache;
 let bin: string;
+let emptyFolder: string;
 
 beforeAll(() => {
   cache = new FixtureCache();
@@ -18,64 +21,97 @@ beforeAll(() => {
   bin = path.join(cache.home, 'bin');
   mkdirSync(bin);
   symlinkSync(program, path.join(bin, 'mlxk'));
+  emptyFolder = temporaryFolder();
 });
 afterAll(removeTemporaryFolders);
 
-/** What bash offers for the last word of a command line. */
-async function offered(...words: string[]): Promise<string[]> {
-  const script = `
-    source <(mlxk completion bash)
-    COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')})
-    COMP_CWORD=${words.length - 1}
-    _mlxk
-    printf '%s\\n' "\${COMPREPLY[@]}"`;
-  const { stdout, stderr, code } = await run('bash', ['--norc', '-c', script], {
-    env: { ...cache.env, PATH: `${bin}:${process.env.PATH ?? ''}` },
-  });
-  expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
-  return stdout.split('\n').filter((line) => line !== '');
+const zshDriver = fileURLToPath(new URL('../helpers/zsh-completion.zsh', import.meta.url));
+
+function shell(command: string, args: readonly string[]): Promise<Ended> {
+  const env = { ...cache.env, PATH: `${bin}:${process.env.PATH ?? ''}`, HOME: emptyFolder };
+  return run(command, args, { env, cwd: emptyFolder });
 }
 
-describe('bash completes', () => {
+/** What each shell offers where a command line ends. */
+const shells: Record<string, (line: string) => Promise<Ended>> = {
+  bash: (line) => {
+    const words = line.split(' ').map((word) => `'${word}'`);
+    return shell('bash', [
+      '--norc',
+      '-c',
+      `source <(mlxk completion bash)
+       COMP_WORDS=(${words.join(' ')}); COMP_CWORD=${words.length - 1}
+       _mlxk; printf '%s\\n' "\${COMPREPLY[@]}"`,
+    ]);
+  },
+  zsh: (line) => shell('zsh', ['-f', zshDriver, line]),
+  fish: (line) =>
+    shell('fish', ['--no-config', '-c', `mlxk completion fish | source; complete -C '${line}'`]),
+};
+
+async function offered(name: string, line: string): Promise<string[]> {
+  const { stdout, stderr, code } = await shells[name]!(line);
+  expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+  const lines = stdout.split('\n').filter((text) => text !== '');
+  return lines.map((text) => text.split('\t', 1)[0]!).sort();
+}
+
+// bash has to be there; zsh and fish are tested on machines that have them, such as the gate's.
+const present = Object.keys(shells).filter(
+  (name) => name === 'bash' || spawnSync(name, ['--version']).error === undefined,
+);
+
+describe.each(present)('%s completes', (name) => {
   it('commands', async () => {
-    expect(await offered('mlxk', 'l')).toEqual(['list']);
-    expect(await offered('mlxk', 's')).toEqual(['serve', 'server', 'show']);
-    expect(await offered('mlxk', '--json', 'he')).toEqual(['health']);
+    expect(await offered(name, 'mlxk l')).toEqual(['list']);
+    expect(await offered(name, 'mlxk s')).toEqual(['serve', 'server', 'show']);
+    expect(await offered(name, 'mlxk --json he')).toEqual(['health']);
   });
 
-  it('options of the command', async () => {
-    expect(await offered('mlxk', 'show', '--f')).toEqual(['--files']);
-    expect(await offered('mlxk', 'list', '--')).toEqual([
+  it('options, of the command and of the program', async () => {
+    expect(await offered(name, 'mlxk show --f')).toEqual(['--files']);
+    expect(await offered(name, 'mlxk list --')).toEqual([
       '--all',
       '--health',
-      '--verbose',
-      '--json',
       '--help',
+      '--json',
+      '--verbose',
     ]);
+    expect(await offered(name, 'mlxk --')).toEqual(['--help', '--json', '--version']);
   });
 
   it('models, but none whose name a shell would run', async () => {
-    expect(await offered('mlxk', 'show', '')).toEqual(['builtin', 'space', 'org/model-one']);
-    expect(await offered('mlxk', 'rm', 'org/m')).toEqual(['org/model-one']);
-    expect(await offered('mlxk', 'version', '')).toEqual([]);
+    expect(await offered(name, 'mlxk show ')).toEqual(['builtin', 'org/model-one', 'space']);
+    expect(await offered(name, 'mlxk rm org/m')).toEqual(['org/model-one']);
+    expect(await offered(name, 'mlxk version ')).toEqual([]);
   });
 
   it('shells', async () => {
-    expect(await offered('mlxk', 'completion', 'f')).toEqual(['fish']);
+    expect(await offered(name, 'mlxk completion f')).toEqual(['fish']);
   });
 });
 
-it.each(['bash', 'zsh', 'fish'])('the script for %s has every command', async (shell) => {
-  const { data, code } = await cache.json(['completion', shell]);
+it.each(['bash', 'zsh', 'fish'])('the script for %s has every command', async (name) => {
+  const { data, code } = await cache.json(['completion', name]);
   expect(code).toBe(0);
   const help = await cache.run(['--help']);
   const commands = [...help.stdout.matchAll(/^ {2}([a-z|]+) .*\S/gm)].flatMap(([, names]) =>
     names!.split('|'),
   );
   expect(commands).toEqual(expect.arrayContaining(['list', 'rm', 'server', 'version']));
-  for (const command of commands.filter((name) => name !== 'help')) {
+  for (const command of commands.filter((word) => word !== 'help')) {
     expect(data!.script).toMatch(new RegExp(`\\b${command}\\b`));
   }
+});
+
+it.runIf(present.includes('zsh'))('zsh takes the script from a folder of fpath', async () => {
+  const { stdout, stderr } = await shell('zsh', [
+    '-fc',
+    `mkdir functions; mlxk completion zsh > functions/_mlxk; fpath=($PWD/functions $fpath)
+     autoload -U compinit; compinit -u -D; print -r -- $_comps[mlxk] $_comps[mlxk-json]
+     _describe() { print -r -- "described $2" }; words=(mlxk l); CURRENT=2 PREFIX=l; _mlxk`,
+  ]);
+  expect({ stdout, stderr }).toEqual({ stdout: '_mlxk _mlxk\ndescribed commands\n', stderr: '' });
 });
 
 it('another shell is refused', async () => {
