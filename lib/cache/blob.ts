@@ -16,6 +16,9 @@ import { type OnRetry, type RetryPolicy, withRetries } from '../hub/retry.js';
 import { acquireLock, type Lock } from './lock.js';
 import { Partial, type Piece } from './partial.js';
 
+/** An attempt that brought less counts as one that failed, or a server could go on for ever giving next to nothing. */
+const PROGRESS_BYTES = 4096;
+
 export interface BlobJob {
   readonly content: RemoteContent;
   /** The blob that is there is bad: another is to take its place. */
@@ -114,9 +117,11 @@ async function fetchPieces(job: BlobJob, partial: Partial): Promise<number> {
       if (signal.aborted) return;
       await withRetries(
         async (progressed) => {
+          let come = 0;
           await fetchPiece(job, partial, piece, signal, (count) => {
             fetched += count;
-            progressed();
+            come += count;
+            if (come >= PROGRESS_BYTES) progressed();
           });
         },
         job.retry,

@@ -84,8 +84,11 @@ async function pullUnder(
   const plan = { client, model, files, missing, bad, folders, options };
   const fetchedBytes = await transfer(plan).catch(async (error: unknown) => {
     await removeIfEmpty(cacheFolder, folderNameOf(id));
-    throw error;
+    throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? deletedMeanwhile(id, error) : error;
   });
+  for (const file of files) {
+    if (!(await isLinked(snapshot, folders.blobs, file))) throw deletedMeanwhile(id);
+  }
   if (!isCommit(revision)) await writeRef(folders, revision, model.commit, signal);
   await tagCache(cacheFolder);
   return {
@@ -97,6 +100,15 @@ async function pullUnder(
     fetchedBytes,
     ...(asked.warning !== undefined && { warning: asked.warning }),
   };
+}
+
+/** What `rm --force` and other tools may do to a download at any moment. */
+function deletedMeanwhile(id: string, cause?: unknown): MlxkError {
+  return new MlxkError(
+    'download_failed',
+    `files of ${id} were deleted from the cache while it was downloaded; pull it again`,
+    { reason: 'deleted_meanwhile', detail: { model: id }, ...(cause !== undefined && { cause }) },
+  );
 }
 
 function target(spec: string, option: string | undefined): { id: string; revision: string } {

@@ -21,6 +21,9 @@ import { currentSnapshot } from './locate.js';
 import { anyRecent, heldLocks, lockFiles, locksFolder } from './lock-files.js';
 import { refsOf, removalTarget, SHOWN_DIGITS } from './removal-target.js';
 
+/** A download that goes on meanwhile may put a file into a folder that was just emptied. */
+const DELETION = { recursive: true, force: true, maxRetries: 5, retryDelay: 20 } as const;
+
 export interface RemoveOptions {
   /** Also when the name is only a part of the model's, and when somebody seems to be downloading it. */
   readonly force?: boolean;
@@ -109,8 +112,8 @@ async function refuseOutsideTests(cache: string, env: CacheEnvironment): Promise
 async function removeModel(model: CachedModel, locks: string): Promise<RemoveResult> {
   const freedBytes = await diskBytes(model.folder);
   const lockFilesCleaned = (await lockFiles(locks)).length;
-  await rm(model.folder, { recursive: true, force: true });
-  await rm(locks, { recursive: true, force: true });
+  await rm(model.folder, DELETION);
+  await rm(locks, DELETION);
   return {
     model: model.id,
     action: 'deleted',

@@ -13,6 +13,8 @@ import type { HubSettings } from './settings.js';
 const MAX_REDIRECTS = 5;
 /** A page of a listing has a thousand files and some hundred bytes for each. */
 const MAX_JSON_BYTES = 16 * 2 ** 20;
+/** A server that sends slower is taken for one that holds us up: the slowest of modems had twenty times as much. */
+const MIN_DOWNLOAD_BYTES_PER_MS = 0.1;
 /** What is sent has no answer until all of it has arrived, on the slowest of lines. */
 const MIN_UPLOAD_BYTES_PER_MS = 64;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
@@ -130,7 +132,10 @@ export class HubClient {
     const patienceMs = this.#stallMs + bytesOf(init.body) / MIN_UPLOAD_BYTES_PER_MS;
     const { signal } = stop;
     const timer = setTimeout(() => {
-      stop.abort(new PassingFailure(`${url.host} said nothing for ${patienceMs / 1000} s`));
+      const seconds = patienceMs / 1000;
+      stop.abort(
+        new PassingFailure(`${url.host} said nothing, or next to nothing, for ${seconds} s`),
+      );
     }, patienceMs);
     const close = (): void => {
       clearTimeout(timer);
@@ -152,7 +157,9 @@ export class HubClient {
       throw failed(error);
     }
     timer.refresh();
-    return { response, url, body: read({ response, signal, timer, failed, close }), close };
+    const enoughBytes = this.#stallMs * MIN_DOWNLOAD_BYTES_PER_MS;
+    const body = read({ response, signal, timer, enoughBytes, failed, close });
+    return { response, url, body, close };
   }
 }
 
@@ -174,6 +181,8 @@ interface Reading {
   readonly response: Response;
   readonly signal: AbortSignal;
   readonly timer: NodeJS.Timeout;
+  /** As many bytes have to come before the timer starts anew. */
+  readonly enoughBytes: number;
   readonly failed: (error: unknown) => unknown;
   readonly close: () => void;
 }
@@ -182,6 +191,7 @@ async function* read({
   response,
   signal,
   timer,
+  enoughBytes,
   failed,
   close,
 }: Reading): AsyncGenerator<Uint8Array> {
@@ -195,14 +205,20 @@ async function* read({
     reader.cancel().catch(() => undefined);
   };
   signal.addEventListener('abort', cancel, { once: true });
+  let sinceRefresh = 0;
   try {
     for (;;) {
       signal.throwIfAborted();
       const chunk = await reader.read();
       signal.throwIfAborted();
       if (chunk.done) return;
-      timer.refresh();
-      yield chunk.value as Uint8Array;
+      const bytes = chunk.value as Uint8Array;
+      sinceRefresh += bytes.length;
+      if (sinceRefresh >= enoughBytes) {
+        timer.refresh();
+        sinceRefresh = 0;
+      }
+      yield bytes;
     }
   } catch (error) {
     throw failed(error);

@@ -52,7 +52,7 @@ export function failureOf(response: Response, what: string): MlxkError | Passing
   if (status === 401) {
     return denied(
       'token_refused',
-      `the hub refused access to ${what}: the token is missing or not valid`,
+      `the hub refused access to ${what}: the token is missing or not valid; set HF_TOKEN`,
     );
   }
   if (status === 403) return denied('forbidden', `the hub forbids access to ${what}`);
@@ -74,7 +74,8 @@ function retryAfterMs(header: string | null): number | undefined {
 export function givenUp(failure: PassingFailure, attempts: number): MlxkError {
   return new MlxkError(
     'download_failed',
-    `${failure.message}${attempts > 1 ? ` (${attempts} attempts)` : ''}`,
+    `${failure.message}${attempts > 1 ? ` (${attempts} attempts)` : ''}. ` +
+      'Try again later; "mlxk doctor" examines the connection',
     { reason: 'hub_unreachable', detail: { attempts }, cause: failure },
   );
 }

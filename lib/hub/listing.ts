@@ -35,13 +35,15 @@ export async function readModel(
 ): Promise<RemoteModel> {
   const what = revision === 'main' ? id : `${id}@${revision}`;
   const { modelInfo } = await import('@huggingface/hub');
-  const info = await modelInfo({
-    name: id,
-    revision,
-    additionalFields: ['sha'],
-    hubUrl: client.settings.endpoint,
-    fetch: client.fetchFor(what, retry),
-  });
+  const info = await understood(client, id, () =>
+    modelInfo({
+      name: id,
+      revision,
+      additionalFields: ['sha'],
+      hubUrl: client.settings.endpoint,
+      fetch: client.fetchFor(what, retry),
+    }),
+  );
   const commit: unknown = info.sha;
   if (typeof commit !== 'string' || !isCommit(commit)) {
     throw nonsense(id, `names ${shown(String(commit))} as its commit`);
@@ -51,6 +53,13 @@ export async function readModel(
 
 /** All files of a commit, or none of them. */
 export async function listModel(
+  client: HubClient,
+  model: Pick<RemoteModel, 'id' | 'commit'>,
+): Promise<RemoteFile[]> {
+  return await understood(client, model.id, () => allFiles(client, model));
+}
+
+async function allFiles(
   client: HubClient,
   { id, commit }: Pick<RemoteModel, 'id' | 'commit'>,
 ): Promise<RemoteFile[]> {
@@ -102,6 +111,23 @@ function identityOf(
     throw nonsense(id, `gives ${shown(path)} the size ${shown(String(bytes))}`);
   }
   return { bytes: bytes as number, blob };
+}
+
+/** The hub's library takes an answer for what it should be: a page in its place, or `null`, breaks it somewhere. */
+async function understood<T>(client: HubClient, id: string, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    client.signal.throwIfAborted();
+    if (error instanceof MlxkError) throw error;
+    const { endpoint } = client.settings;
+    throw new MlxkError(
+      'download_failed',
+      `what ${endpoint} says of ${id} is no answer of a hub (${shown((error as Error).message)}): ` +
+        'is HF_ENDPOINT right, and does nothing stand in between, such as a sign-in page?',
+      { reason: 'answer_invalid', detail: { endpoint }, cause: error },
+    );
+  }
 }
 
 /** A page of the listing that cannot be true is not guessed at. */
