@@ -39,11 +39,11 @@ void KVCache::quantize(const KVQuantization& q, int key_width, int value_width) 
   }
   quantization_ = q;
   if (end_ == 0) return;
-  keys_ = packed(keys_.front());
-  values_ = packed(values_.front());
+  keys_ = parts_of(keys_.front());
+  values_ = parts_of(values_.front());
 }
 
-KVCache::Parts KVCache::packed(const Array& a) const {
+KVCache::Parts KVCache::parts_of(const Array& a) const {
   if (!quantization_) return {a};
   auto [codes, scales, biases] = mx::quantize(a, shape_of(*quantization_));
   return {std::move(codes), std::move(scales), std::move(biases)};
@@ -63,29 +63,66 @@ void KVCache::reserve(const Parts& keys, const Parts& values, int length) {
   values_.resize(values.size());
   for (size_t i = 0; i < keys.size(); ++i) keys_[i] = grown(keys_[i], keys[i], begin_, end_, capacity);
   for (size_t i = 0; i < values.size(); ++i) values_[i] = grown(values_[i], values[i], begin_, end_, capacity);
+  dropped_ = dropped_ || begin_ > 0;
   begin_ = 0;
   end_ = live;
 }
 
 std::pair<Array, Array> KVCache::update(const Array& keys, const Array& values,
                                         const std::optional<KVQuantization>& quantization) {
+  append(keys, values, quantization);
+  return visible(keys.dim(kTime));
+}
+
+void KVCache::append(const Array& keys, const Array& values, const std::optional<KVQuantization>& quantization) {
   const int length = keys.dim(kTime);
   if (quantization && !quantized() && window_ == 0 && end_ >= quantization->start) {
     quantize(*quantization, keys.dim(-1), values.dim(-1));
   }
-  const Parts new_keys = packed(keys), new_values = packed(values);
+  const Parts new_keys = parts_of(keys), new_values = parts_of(values);
   reserve(new_keys, new_values, length);
   write(keys_, new_keys, end_);
   write(values_, new_values, end_);
   end_ += length;
   if (window_ > 0) begin_ = std::max(begin_, end_ - (window_ - 1));
-  return visible(length);
 }
 
 // What fell out of the window stays in the buffers until the next update.
 std::pair<Array, Array> KVCache::visible(int length) const {
   const int seen = window_ > 0 ? std::max(0, end_ - (window_ - 1 + length)) : begin_;
   return {plain(keys_, seen, end_), plain(values_, seen, end_)};
+}
+
+std::optional<mx::PackedKeysValues> KVCache::packed() const {
+  if (!quantization_) return std::nullopt;
+  const auto of = [&](const Parts& parts) {
+    const auto part = [&](size_t i) { return mx::slice(parts[i], kTime, 0, end_); };
+    return mx::Quantized{part(0), part(1), part(2)};
+  };
+  return mx::PackedKeysValues{of(keys_), of(values_), shape_of(*quantization_)};
+}
+
+bool KVCache::can_trim(int count) const {
+  const int end = end_ - count;
+  if (count == 0 || keys_.empty()) return true;  // a layer that looks at another one's never has any
+  if (window_ > 0) return end >= (dropped_ ? window_ - 1 : 0);
+  return end >= (quantization_ ? quantization_->start : 0);
+}
+
+void KVCache::trim(int count) {
+  if (keys_.empty()) return;
+  end_ -= count;
+  begin_ = window_ > 0 ? std::max(0, end_ - (window_ - 1)) : 0;
+}
+
+std::unique_ptr<LayerState> KVCache::copy(int count) const {
+  auto other = std::make_unique<KVCache>(*this);
+  other->trim(count);
+  // Without room behind what is kept, so that the first update moves that alone.
+  for (Parts* parts : {&other->keys_, &other->values_}) {
+    for (Array& part : *parts) part = mx::slice(part, kTime, 0, other->end_);
+  }
+  return other;
 }
 
 void KVCache::collect(std::vector<Array>& arrays) const {
@@ -109,6 +146,16 @@ size_t SequenceCache::bytes() const {
 
 void SequenceCache::collect(std::vector<Array>& arrays) const {
   for (const auto& layer : layers) layer->collect(arrays);
+}
+
+bool SequenceCache::can_trim(int count) const {
+  return std::ranges::all_of(layers, [&](const auto& layer) { return layer->can_trim(count); });
+}
+
+SequenceCache SequenceCache::copy(int count) const {
+  SequenceCache other{{}, position - count, quantization};
+  for (const auto& layer : layers) other.layers.push_back(layer->copy(count));
+  return other;
 }
 
 Batch::Batch(std::vector<SequenceCache*> rows, int length) : rows_(std::move(rows)), length_(length) {

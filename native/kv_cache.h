@@ -30,6 +30,12 @@ class LayerState {
   virtual void collect(std::vector<Array>& arrays) const = 0;
   virtual size_t bytes() const = 0;
   virtual bool quantized() const { return false; }
+
+  // Whether the last `count` positions can be taken back, so that the state is as it was before them.
+  virtual bool can_trim(int count) const = 0;
+  virtual void trim(int count) = 0;
+  // A state that goes on by itself, less the last `count` positions. Shares its arrays until one of the two writes.
+  virtual std::unique_ptr<LayerState> copy(int count) const = 0;
 };
 
 // Keys and values [1, K, T, D] of one sequence, in buffers that grow by whole steps of `kStep` positions: MLX's fused
@@ -40,30 +46,39 @@ class KVCache final : public LayerState {
 
   explicit KVCache(int window = 0) : window_(window) {}
 
-  // Appends L positions; returns what those positions may look at, oldest first: at most window - 1 + L of it. With a
-  // `quantization` they are packed once there are as many as it says, unless a window bounds them already. Throws
-  // validation_error / kv_group_size where its groups do not divide a head.
+  // Appends L positions; `update` returns what those positions may look at, oldest first: at most window - 1 + L of it.
+  // With a `quantization` they are packed once there are as many as it says, unless a window bounds them already.
+  // Throws validation_error / kv_group_size where its groups do not divide a head.
   std::pair<Array, Array> update(const Array& keys, const Array& values,
                                  const std::optional<KVQuantization>& quantization = {});
-  // What the `length` positions that the last update appended may look at, once more.
+  void append(const Array& keys, const Array& values, const std::optional<KVQuantization>& quantization = {});
+  // What the `length` positions that the last update appended may look at.
   std::pair<Array, Array> visible(int length) const;
+  // The same as it is packed; nothing where it is not.
+  std::optional<mx::PackedKeysValues> packed() const;
 
   void collect(std::vector<Array>& arrays) const override;
   size_t bytes() const override;
   bool quantized() const override { return quantization_.has_value(); }
+  // With a window, for as long as what the positions before could see was not dropped; once packed, back to where that
+  // began.
+  bool can_trim(int count) const override;
+  void trim(int count) override;
+  std::unique_ptr<LayerState> copy(int count) const override;
 
  private:
   // The numbers, or their codes, scales and biases; each [1, K, T, ..].
   using Parts = std::vector<Array>;
 
   void quantize(const KVQuantization& quantization, int key_width, int value_width);
-  Parts packed(const Array& a) const;
+  Parts parts_of(const Array& a) const;
   Array plain(const Parts& parts, int first, int last) const;
   void reserve(const Parts& keys, const Parts& values, int length);
 
   int window_;
-  int begin_ = 0;  // first position still kept, as an index into the buffers
-  int end_ = 0;    // next position to write
+  int begin_ = 0;         // first position still kept, as an index into the buffers
+  int end_ = 0;           // next position to write
+  bool dropped_ = false;  // positions before the buffers' first
   Parts keys_, values_;
   std::optional<KVQuantization> quantization_;  // once they are packed
 };
@@ -76,6 +91,10 @@ struct SequenceCache {
 
   size_t bytes() const;
   void collect(std::vector<Array>& arrays) const;
+
+  // Of all layers; a model with one that cannot has to compute the sequence anew.
+  bool can_trim(int count) const;
+  SequenceCache copy(int count) const;
 };
 
 // The sequences of one forward pass; each contributes `length` tokens.

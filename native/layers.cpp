@@ -334,10 +334,13 @@ Array attend_chunk(const Array& q, const Array& all_keys, const Array& all_value
   return mx::attention(q, keys, values, o.scale, mx::Mask::array, mask, o.sinks);
 }
 
-Array attend_row(const Array& q, const std::pair<Array, Array>& visible, const LayerCache& cache, int row,
-                 const AttentionOptions& o) {
-  const auto& [keys, values] = visible;
-  const int length = q.dim(2), seen = keys.dim(2);
+Array attend_row(const Array& q, const KVCache& state, const LayerCache& cache, int row, const AttentionOptions& o) {
+  if (const auto packed = o.chunk > 0 ? std::nullopt : state.packed()) {
+    if (Array y = mx::fused_packed_attention(q, *packed, o.scale, o.softcap, o.sinks)) return y;
+  }
+  const int length = q.dim(2);
+  const auto [keys, values] = state.visible(length);
+  const int seen = keys.dim(2);
   if (o.chunk > 0) return attend_chunk(q, keys, values, cache.batch.row(row).position, o);
   const bool slides = o.window > 0 && seen > o.window;
   if (Array y = mx::fused_causal_attention(q, keys, values, o.scale, slides ? o.window : 0, o.softcap, o.sinks)) {
@@ -359,14 +362,15 @@ Array attend_row(const Array& q, const std::pair<Array, Array>& visible, const L
 Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
                 const AttentionOptions& options) {
   return by_row(cache, {q, k, v}, [&](const std::vector<Array>& row, int index) {
-    const auto& quantization = cache.batch.row(index).quantization;
-    return attend_row(row[0], cache.state<KVCache>(index).update(row[1], row[2], quantization), cache, index, options);
+    auto& state = cache.state<KVCache>(index);
+    state.append(row[1], row[2], cache.batch.row(index).quantization);
+    return attend_row(row[0], state, cache, index, options);
   });
 }
 
 Array shared_attention(const Array& q, const LayerCache& cache, const AttentionOptions& options) {
   return by_row(cache, {q}, [&](const std::vector<Array>& row, int index) {
-    return attend_row(row[0], cache.state<KVCache>(index).visible(row[0].dim(2)), cache, index, options);
+    return attend_row(row[0], cache.state<KVCache>(index), cache, index, options);
   });
 }
 

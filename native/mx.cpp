@@ -571,6 +571,20 @@ Array fused_causal_attention(const Array& q, const Array& k, const Array& v, flo
   return ours(kernels::attention(q.ctx(), k.ctx(), v.ctx(), options, stream.ctx));
 }
 
+Array fused_packed_attention(const Array& q, const PackedKeysValues& kv, float scale, float soft_cap,
+                             const Array& sinks) {
+  kernels::AttentionOptions options;
+  options.scale = scale;
+  options.causal = true;
+  options.soft_cap = soft_cap;
+  options.sinks = sinks.ctx();
+  const auto handles = [](const Quantized& a) {
+    return kernels::PackedArray{a.weight.ctx(), a.scales.ctx(), a.biases.ctx()};
+  };
+  return ours(kernels::packed_attention(q.ctx(), handles(kv.keys), handles(kv.values), kv.shape.group_size,
+                                        kv.shape.bits, options, stream.ctx));
+}
+
 namespace {
 
 using Recurred = std::optional<std::pair<Array, Array>>;

@@ -235,6 +235,16 @@ Array attention(const Array& q, const Array& k, const Array& v, float scale, Mas
 Array fused_causal_attention(const Array& q, const Array& k, const Array& v, float scale, int window, float soft_cap,
                              const Array& sinks);
 
+// Keys [1, K, T, D] and values [1, K, T, E] packed along their last axis.
+struct PackedKeysValues {
+  Quantized keys, values;
+  QuantizedShape shape;
+};
+// The same over packed keys and values, read as they lie, for the few queries of a decoding step; an empty array for
+// many queries too.
+Array fused_packed_attention(const Array& q, const PackedKeysValues& kv, float scale, float soft_cap,
+                             const Array& sinks);
+
 // Recurrences in one primitive where this device has a kernel for them, nothing elsewhere; recurrence.h tells the
 // shapes. The result y has the type of the first argument.
 std::optional<std::pair<Array, Array>> fused_gated_delta(const Array& q, const Array& k, const Array& v, const Array& g,

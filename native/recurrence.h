@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,10 @@ class RecurrentState final : public LayerState {
 
   void collect(std::vector<Array>& arrays) const override;
   size_t bytes() const override;
+  // What a position added cannot be told from what was there before.
+  bool can_trim(int count) const override { return count == 0 || slots_.empty(); }
+  void trim(int) override {}
+  std::unique_ptr<LayerState> copy(int) const override { return std::make_unique<RecurrentState>(*this); }
 
  private:
   std::vector<Array> slots_;

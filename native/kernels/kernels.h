@@ -70,6 +70,14 @@ struct AttentionOptions {
 };
 void* attention(const void* q, const void* k, const void* v, const AttentionOptions& options, const void* stream);
 
+// The same over keys and values in affine codes, [B, K, T, ..] each, without a mask, for few queries: null above 128
+// rows of queries times heads that share a head of keys.
+struct PackedArray {
+  const void *codes, *scales, *biases;
+};
+void* packed_attention(const void* q, const PackedArray& k, const PackedArray& v, int group_size, int bits,
+                       const AttentionOptions& options, const void* stream);
+
 // --- recurrences
 // ---------------------------------------------------------------------------------------------------------
 

@@ -144,6 +144,10 @@ struct Routines {
   void (*finish_attention)(const Attention& a, int head, int parts, int64_t part_step, const float* sums,
                            const float* largest, const float* totals, void* y);
 
+  // Outputs [first, first + count) of an affine matrix in float32, [count, inputs]; the scratch holds 2 * groups *
+  // count floats.
+  void (*expand)(const Matrix& w, int first, int count, float* to, float* scratch);
+
   // --- recurrences ---------------------------------------------------------------------------------------------------
   // Bring `state` forward in place; y is laid out as v, or as x.
   void (*gated_delta)(const DeltaHead& h, float* state, float* y);       // state [value_width, key_width]
