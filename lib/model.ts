@@ -199,6 +199,7 @@ export class Model implements AsyncDisposable {
           credit: TOKEN_WINDOW,
           adapter,
           kv: kvQuantization(this.#kv, settings),
+          keepPrefix: settings.promptCache,
         };
         return this.#native.generate(tokens, params, onEvents);
       },

@@ -70,6 +70,8 @@ export interface NativeGenerateParams {
   /** What `addAdapter` gave, or 0 for the model as it is. */
   adapter: number;
   kv: NativeKvQuantization | undefined;
+  /** Begin with what earlier generations kept of the same tokens, and keep this one's. */
+  keepPrefix: boolean;
 }
 
 export type NativeEnd = 'stop' | 'length' | 'abort' | 'error';

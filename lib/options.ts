@@ -90,6 +90,11 @@ export interface GenerateOptions {
   kvGroupSize?: number | undefined;
   /** As of `load`, for this call. */
   quantizedKvStart?: number | undefined;
+  /**
+   * Go on from earlier calls with this option: tokens that the prompt begins with as they did are not computed again
+   * (`usage.cachedTokens` counts them). Kept memory gives way to whatever needs it. Default false.
+   */
+  promptCache?: boolean | undefined;
 }
 
 /** `GenerateOptions`, checked and with defaults filled in. */
@@ -112,6 +117,7 @@ export interface GenerateSettings {
   readonly kvBits: number | null | undefined;
   readonly kvGroupSize: number | undefined;
   readonly quantizedKvStart: number | undefined;
+  readonly promptCache: boolean;
 }
 
 /** `LoadOptions`, checked. */
@@ -163,6 +169,7 @@ const GENERATE_PARSERS = {
   kvBits: optional((name, value) => (value === null ? null : oneOf(KV_BITS)(name, value))),
   kvGroupSize: optional(oneOf(KV_GROUP_SIZES)),
   quantizedKvStart: optional(integer(0, MAX_LENGTH)),
+  promptCache: withDefault(false, flag),
 } satisfies { [Name in keyof GenerateSettings]: Parser<GenerateSettings[Name]> };
 
 const LOAD_PARSERS = {
@@ -194,7 +201,6 @@ const LATER_OPTIONS = [
   'draftModel',
   'promptLookup',
   'maxKvSize',
-  'promptCache',
 ];
 
 /**
@@ -224,6 +230,7 @@ export function parseGenerateOptions(options: unknown): GenerateSettings {
     kvBits: GENERATE_PARSERS.kvBits('kvBits', given.kvBits),
     kvGroupSize: GENERATE_PARSERS.kvGroupSize('kvGroupSize', given.kvGroupSize),
     quantizedKvStart: GENERATE_PARSERS.quantizedKvStart('quantizedKvStart', given.quantizedKvStart),
+    promptCache: GENERATE_PARSERS.promptCache('promptCache', given.promptCache),
   };
 }
 

@@ -321,6 +321,9 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
     request.sampling.min_p = static_cast<float>(number_field(params, "minP", 0, 1));
     request.adapter = static_cast<uint64_t>(whole_field(params, "adapter", kMaxBytes));
     request.kv_quantization = kv_quantization(params);
+    const Napi::Value keep = params.Get("keepPrefix");
+    if (!keep.IsBoolean()) throw Napi::TypeError::New(params.Env(), "keepPrefix must be a boolean");
+    request.keep_prefix = keep.As<Napi::Boolean>();
     const Napi::Value seed = params.Get("seed");
     bool lossless = false;
     if (seed.IsBigInt()) request.sampling.seed = seed.As<Napi::BigInt>().Uint64Value(&lossless);

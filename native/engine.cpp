@@ -17,6 +17,8 @@ constexpr int kPrefillStepGpu = 2048;  // as mlx-lm
 
 // Of the budget, MLX may keep this share as freed buffers: its own default lets them grow without bound.
 constexpr uint64_t kCacheShare = 4;
+// And caches of ended generations this one.
+constexpr uint64_t kPrefixShare = 4;
 
 // The running engine, for whom the process's exit must wait. MLX's objects are destroyed by exit handlers, newest
 // first, and some are made long after the engine: so the handler is entered again after each thing that may make one.
@@ -100,6 +102,7 @@ void Engine::run() {
   const uint64_t budget = device_budget();
   mx::set_memory_limit(budget);
   mx::set_cache_limit(budget / kCacheShare);
+  prefixes_.limit(budget / kPrefixShare);
   mx::wire_recommended_memory();
   mx::eval({mx::zeros({1}, mx::Type::f32)});
   stop_before_exit();
@@ -146,7 +149,7 @@ void Engine::step_load(Loading& loading) {
     const int step = loading.options.prefill_step > 0          ? loading.options.prefill_step
                      : mx::default_device() == mx::Device::gpu ? kPrefillStepGpu
                                                                : kPrefillStepCpu;
-    auto scheduler = std::make_unique<Scheduler>(std::move(model), step, loading.options.memory_bytes);
+    auto scheduler = std::make_unique<Scheduler>(std::move(model), step, loading.options.memory_bytes, prefixes_);
     if (const auto& quantization = loading.options.kv_quantization) scheduler->check_quantization(*quantization);
     models_.emplace(loading.model, Resident{loading.owner, std::move(scheduler), false});
     loading.done = true;
@@ -168,12 +171,23 @@ void Engine::step_task(Work& work) {
   }
 }
 
+// What ended generations left makes room for a model.
+std::unique_ptr<Loader> Engine::open(const std::string& folder, const LoadOptions& options) {
+  while (true) {
+    try {
+      return std::make_unique<Loader>(folder, options.context_length, options.memory_bytes);
+    } catch (const EngineError& error) {
+      if (error.code != "insufficient_memory" || !prefixes_.drop_oldest()) throw;
+    }
+  }
+}
+
 void Engine::load(uint64_t owner, uint64_t model, std::string folder, LoadOptions options,
                   std::shared_ptr<LoadListener> listener) {
   post([this, owner, model, folder = std::move(folder), options, listener = std::move(listener)]() mutable {
     try {
       if (options.memory_bytes == 0) options.memory_bytes = device_budget();
-      auto loader = std::make_unique<Loader>(folder, options.context_length, options.memory_bytes);
+      auto loader = open(folder, options);
       loading_.push_back(std::make_unique<Loading>(Loading{owner, model, options, std::move(loader), listener}));
     } catch (...) {
       listener->failed(current_error());

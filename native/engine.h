@@ -95,6 +95,7 @@ class Engine {
   void run();
   void post(std::function<void()> job);
   bool step();
+  std::unique_ptr<Loader> open(const std::string& folder, const LoadOptions& options);
   void step_load(Loading& loading);
   static void step_task(Work& work);
 
@@ -104,6 +105,7 @@ class Engine {
   bool stopping_ = false;
 
   // Engine thread only.
+  PrefixCache prefixes_;
   std::vector<std::unique_ptr<Loading>> loading_;
   std::map<uint64_t, Resident> models_;
   std::vector<Work> tasks_;

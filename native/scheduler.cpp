@@ -30,12 +30,14 @@ struct Scheduler::Row {
   SequenceCache cache;
   Sampler sampler;
   uint32_t limit;          // tokens this row may produce
-  size_t prefilled = 0;    // prompt tokens launched
+  size_t prefilled = 0;    // prompt tokens launched, or found in a kept cache
+  size_t cached = 0;       // the latter
   uint32_t launched = 0;   // tokens sampled, read or not
   uint32_t delivered = 0;  // tokens read and sent
   uint64_t credit;         // tokens that may still be launched
   bool cancelled = false, ended = false;
   Clock::time_point started{}, first_token{};
+  std::vector<uint32_t> answer{};  // what was delivered, with keep_prefix
   // Where the newest sampled token is.
   std::shared_ptr<Flight> flight{};
   int flight_index = 0;
@@ -51,10 +53,14 @@ struct Scheduler::Flight {
   bool scores_only = false;
 };
 
-Scheduler::Scheduler(LoadedModel model, int prefill_step, uint64_t memory_bytes)
-    : model_(std::move(model)), prefill_step_(prefill_step), memory_bytes_(memory_bytes) {}
+Scheduler::Scheduler(LoadedModel model, int prefill_step, uint64_t memory_bytes, PrefixCache& prefixes)
+    : model_(std::move(model)), prefill_step_(prefill_step), memory_bytes_(memory_bytes), prefixes_(prefixes) {}
 
-Scheduler::~Scheduler() { cancel_all(); }
+Scheduler::~Scheduler() {
+  cancel_all();
+  prefixes_.forget(model_.model.get());
+  for (const auto& [id, model] : adapted_) prefixes_.forget(model.get());
+}
 
 void Scheduler::add_adapter(uint64_t id, const std::string& folder) {
   adapted_[id] = model_.source.adapted(read_adapter(folder, [this](uint64_t bytes) { return fits(bytes); }));
@@ -221,7 +227,7 @@ std::shared_ptr<Scheduler::Flight> Scheduler::launch_prefill() {
   if (waiting == rows_.end() || waiting - rows_.begin() >= static_cast<std::ptrdiff_t>(kMaxRows)) return nullptr;
   const auto row = *waiting;
   const auto& prompt = row->request.prompt;
-  if (row->prefilled == 0) row->started = Clock::now();
+  if (row->started == Clock::time_point{}) start(*row);
   size_t count = std::min(prompt.size() - row->prefilled, static_cast<size_t>(prefill_step_));
   const size_t split = mx::default_device() == mx::Device::gpu ? kSplitGpu : kSplitCpu;
   const bool last = row->prefilled + count == prompt.size();
@@ -292,6 +298,7 @@ void Scheduler::land(Flight& flight) {
         continue;
       }
       if (row.delivered++ == 0) row.first_token = Clock::now();
+      if (row.request.keep_prefix) row.answer.push_back(tokens[i]);
       row.request.listener->token(tokens[i], logprobs[i]);
       if (row.request.stop_ids.contains(tokens[i])) {
         end(row, End::stop);
@@ -302,18 +309,42 @@ void Scheduler::land(Flight& flight) {
   } catch (...) {
     const EngineError error = current_error();
     for (const auto& row : flight.rows) end(*row, End::error, &error);
+    // A row that had ended before has left a cache that hangs on this flight.
+    prefixes_.forget(&flight.rows.front()->model);
   }
+}
+
+void Scheduler::start(Row& row) {
+  row.started = Clock::now();
+  if (!row.request.keep_prefix) return;
+  auto kept = prefixes_.take({&row.model, row.cache.quantization}, row.request.prompt);
+  if (!kept) return;
+  row.cache = std::move(*kept);
+  row.prefilled = row.cached = static_cast<size_t>(row.cache.position);
+}
+
+// Every token that a step was launched with has been read by now, since that step came after the one that made it.
+void Scheduler::keep(Row& row) {
+  std::vector<uint32_t> tokens = std::move(row.request.prompt);
+  tokens.insert(tokens.end(), row.answer.begin(), row.answer.end());
+  const auto positions = static_cast<size_t>(row.cache.position);
+  if (positions == 0 || positions > tokens.size()) return;
+  tokens.resize(positions);
+  prefixes_.keep({&row.model, row.cache.quantization}, std::move(tokens), std::move(row.cache));
 }
 
 void Scheduler::end(Row& row, End how, const EngineError* error) {
   if (row.ended) return;
   row.ended = true;
   row.flight.reset();  // a flight holds its rows
+  const size_t prompt_tokens = row.request.prompt.size();
+  if (row.request.keep_prefix && how != End::error) keep(row);
   row.cache.layers.clear();
   const auto now = Clock::now();
   const bool started = row.started != Clock::time_point{}, answered = row.first_token != Clock::time_point{};
   GenerationStats stats;
-  stats.prompt_tokens = static_cast<int>(row.request.prompt.size());
+  stats.prompt_tokens = static_cast<int>(prompt_tokens);
+  stats.cached_tokens = static_cast<int>(row.cached);
   stats.completion_tokens = static_cast<int>(row.delivered);
   stats.queue_ms = ms_between(row.request.submitted, started ? row.started : now);
   stats.prefill_ms = started ? ms_between(row.started, answered ? row.first_token : now) : 0;
@@ -322,6 +353,11 @@ void Scheduler::end(Row& row, End how, const EngineError* error) {
   row.request.listener->end(how, stats, error);
 }
 
-bool Scheduler::fits(uint64_t more_bytes) const { return mx::active_memory() + more_bytes <= memory_bytes_; }
+bool Scheduler::fits(uint64_t more_bytes) {
+  while (mx::active_memory() + more_bytes > memory_bytes_) {
+    if (!prefixes_.drop_oldest()) return false;
+  }
+  return true;
+}
 
 }  // namespace mlxk

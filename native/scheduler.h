@@ -16,6 +16,7 @@
 
 #include "error.h"
 #include "loader.h"
+#include "prefix_cache.h"
 #include "sampler.h"
 
 namespace mlxk {
@@ -48,14 +49,16 @@ struct Request {
   bool scores_only = false;  // the scores after the prompt instead of a generation
   uint64_t adapter = 0;      // one that was added; 0: the model as it is
   std::optional<KVQuantization> kv_quantization{};
+  bool keep_prefix = false;  // begins with what earlier requests kept, and keeps its own
   std::shared_ptr<Listener> listener;
   std::chrono::steady_clock::time_point submitted = std::chrono::steady_clock::now();
 };
 
 class Scheduler {
  public:
-  // prefill_step: prompt tokens per forward pass; memory_bytes: budget for everything MLX holds.
-  Scheduler(LoadedModel model, int prefill_step, uint64_t memory_bytes);
+  // prefill_step: prompt tokens per forward pass; memory_bytes: budget for everything MLX holds. `prefixes` outlives
+  // the scheduler and gives way to what runs.
+  Scheduler(LoadedModel model, int prefill_step, uint64_t memory_bytes, PrefixCache& prefixes);
   ~Scheduler();
 
   // Reads an adapter's folder and keeps the model with it beside the model, whose weights they share. Throws what
@@ -86,7 +89,9 @@ class Scheduler {
   Array next_ids(const Rows& rows) const;
   void land(Flight& flight);
   void end(Row& row, End how, const EngineError* error = nullptr);
-  bool fits(uint64_t more_bytes) const;
+  void start(Row& row);
+  void keep(Row& row);
+  bool fits(uint64_t more_bytes);
   Row* find(uint64_t id) const;
 
   LoadedModel model_;
@@ -94,6 +99,7 @@ class Scheduler {
   std::optional<KVQuantization> fitting_;  // the last one that was found to fit
   int prefill_step_;
   uint64_t memory_bytes_;
+  PrefixCache& prefixes_;
   Rows rows_;  // in order of arrival
   std::vector<std::shared_ptr<Flight>> in_flight_;
   uint64_t steps_ = 0;

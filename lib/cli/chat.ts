@@ -69,7 +69,9 @@ async function answer(
   line: string,
 ): Promise<GenerateResult> {
   const { model, options, output, interrupts, stream, onAnswer } = settings;
-  const generation = model.generate(model.info.hasChatTemplate ? conversation : line, options);
+  const input = model.info.hasChatTemplate ? conversation : line;
+  // Each turn repeats the conversation so far.
+  const generation = model.generate(input, { ...options, promptCache: true });
   const { value: result, interrupted } = await interrupts.guard(
     () => {
       generation.abort();

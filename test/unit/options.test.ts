@@ -21,6 +21,10 @@ describe('generation options', () => {
       onPrefill: undefined,
       tools: undefined,
       adapter: undefined,
+      kvBits: undefined,
+      kvGroupSize: undefined,
+      quantizedKvStart: undefined,
+      promptCache: false,
     });
   });
 
@@ -44,6 +48,9 @@ describe('generation options', () => {
     ['stop', 'x', ['x']],
     ['stop', ['x', 'yy'], ['x', 'yy']],
     ['raw', true, true],
+    ['kvBits', null, null],
+    ['kvBits', 8, 8],
+    ['promptCache', true, true],
   ] as const)('accept %s %s', (name, value, parsed) => {
     expect(parseGenerateOptions({ [name]: value })[name]).toEqual(parsed);
   });
