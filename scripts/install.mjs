@@ -11,7 +11,7 @@ import { fingerprint } from './build/inputs.mjs';
 import { layOut } from './build/layout.mjs';
 import { alone } from './build/lock.mjs';
 import { bringMlxC, installedMlxC } from './build/mlx-c.mjs';
-import { addonFile, build } from './build/paths.mjs';
+import { addonFile, build, cmakeFolder, root, textFolder } from './build/paths.mjs';
 import { fittingPrebuild, loadFault } from './build/prebuilt.mjs';
 import { Progress } from './build/progress.mjs';
 import { buildText } from './build/text.mjs';
@@ -42,6 +42,10 @@ async function install() {
     }
     rmSync(stampFile, { force: true });
     await buildFromSource(backend);
+    // A package that somebody installed is not built again: what the compilers left is six times what is run.
+    if (root.split(path.sep).includes('node_modules')) {
+      for (const folder of [textFolder, cmakeFolder]) rmSync(folder, { recursive: true });
+    }
     writeFileSync(stampFile, wanted);
   });
 }

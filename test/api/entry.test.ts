@@ -56,3 +56,28 @@ describe('the built package', () => {
     expect(missing).toEqual([]);
   });
 });
+
+describe('the published package', () => {
+  it('holds what is run, built and read, and nothing of development', async () => {
+    const root = path.dirname(path.dirname(fileURLToPath(builtPackage)));
+    const args = ['pack', '--dry-run', '--json', '--ignore-scripts'];
+    const { stdout, code } = await run('npm', args, { cwd: root });
+    expect(code).toBe(0);
+    const [{ files }] = JSON.parse(stdout) as [{ files: { path: string }[] }];
+    const names = files.map((file) => file.path);
+    const needed = [
+      ...['LICENSE', 'README.md', 'package.json', 'CMakeLists.txt', 'scripts/install.mjs'],
+      ...['dist/index.js', 'dist/index.d.ts', 'dist/cli/commands/list.js', 'bin/mlxk.js'],
+      ...['builtin/config.json', 'schemas/json-api.json', 'docs/hub.md', 'native/addon.cpp'],
+      ...['native/text/Cargo.lock', 'native/text/src/lib.rs', 'scripts/build/text.mjs'],
+    ];
+    expect(needed.filter((name) => !names.includes(name))).toEqual([]);
+    const folders = 'bin builtin cmake deps dist docs native prebuilds schemas scripts'.split(' ');
+    const strays = names.filter((name) => {
+      const [top = '', ...rest] = name.split('/');
+      if (rest.length > 0 && !folders.includes(top)) return true;
+      return /(^|\/)(tests?|target|goldens|vendor)\/|lint|\.test\.|(^|\/)\./.test(name);
+    });
+    expect(strays).toEqual([]);
+  });
+});
