@@ -9,6 +9,7 @@ import path from 'node:path';
 import type { LimitFunction } from 'p-limit';
 
 import { MlxkError } from '../errors.js';
+import { decimalBytes } from '../format.js';
 import { damaged, RangesIgnored, type RemoteContent } from '../hub/content.js';
 import { PassingFailure } from '../hub/errors.js';
 import { LinkedAbort } from '../hub/linked-abort.js';
@@ -199,7 +200,8 @@ export function diskFull(
 ): MlxkError {
   return new MlxkError(
     'download_failed',
-    `not enough room in ${folder}: ${neededBytes} bytes are needed, ${free} are free`,
+    `not enough room in ${folder}: ${decimalBytes(neededBytes)} are needed, ${decimalBytes(free)} are free; ` +
+      '"mlxk rm" deletes models',
     {
       reason: 'disk_full',
       detail: { folder, needed_bytes: neededBytes, free_bytes: free },

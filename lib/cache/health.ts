@@ -151,8 +151,9 @@ function auxiliaryProblem(model: ModelFolder): string | undefined {
     }
   }
   if (!model.has('tokenizer_config.json')) return undefined;
-  const problem = objectProblem(model, 'tokenizer_config.json');
-  if (problem !== undefined) return problem;
+  const { state } = model.json('tokenizer_config.json');
+  if (state === 'no-object') return 'tokenizer_config.json invalid';
+  if (state !== 'object') return 'tokenizer_config.json contains invalid JSON';
   return model.has('tokenizer.json')
     ? undefined
     : 'tokenizer_config.json present but tokenizer.json missing';

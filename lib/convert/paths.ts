@@ -10,12 +10,13 @@ import { BUILTIN, pathOf } from '../cache/locate.js';
 import { MlxkError } from '../errors.js';
 import { packageRoot } from '../package-info.js';
 import { workspaceHome } from '../workspace/home.js';
-import { realTarget } from '../workspace/staging.js';
+import { occupantOf, realTarget } from '../workspace/staging.js';
 
 /**
  * @param mayBeEmpty whether the target may be an empty folder
  * @throws MlxkError `validation_error` with the reason `source_missing`, `source_in_cache`, `target_in_cache`,
- * `target_exists`, `target_not_empty` or `parent_missing`.
+ * `target_exists`, `target_not_empty`, `target_in_source`,
+ * `target_invalid` or `parent_missing`.
  */
 export async function convertPaths(
   source: string,
@@ -32,7 +33,7 @@ export async function convertPaths(
   );
   const to = await realTarget(isName(target) ? path.join(home ?? '', target) : pathOf(target));
 
-  const stats = await stat(from).catch(() => undefined);
+  const stats = source === '' ? undefined : await stat(from).catch(() => undefined);
   if (stats === undefined) {
     throw refusal('source_missing', `Source path does not exist: ${source}`, { source: from });
   }
@@ -56,12 +57,19 @@ export async function convertPaths(
       { target: to },
     );
   }
+  if (isInside(to, from) && to !== from) {
+    throw refusal(
+      'target_in_source',
+      `Target path is inside the source, which is only read: ${to}. Choose a place outside`,
+      { target: to },
+    );
+  }
   await checkTarget(target, to, mayBeEmpty);
   return { source: from, target: to };
 }
 
 async function checkTarget(spec: string, target: string, mayBeEmpty: boolean): Promise<void> {
-  const stats = await stat(target).catch(() => undefined);
+  const stats = await occupantOf(target, spec);
   if (stats === undefined) {
     const parent = path.dirname(target);
     if ((await stat(parent).catch(() => undefined))?.isDirectory() === true) return;

@@ -48,21 +48,10 @@ export function routeOf(config: Config, operation: string): Route {
   const supported = SUPPORTED_ARCHITECTURES.includes(type);
   const isTower = TOWER_TYPES.has(type) && supported;
   if (isTower) return { modelClass: CLASS_OF[type] ?? type, isTower };
-  if (VISION_TYPES.has(lowered)) {
-    throw notImplemented(
-      `vision models such as ${name} are not converted`,
-      name,
-      operation,
-      'vision',
-    );
-  }
-  if (SPEECH_TYPES.has(lowered)) {
-    throw notImplemented(
-      `speech models such as ${name} are not converted`,
-      name,
-      operation,
-      'speech',
-    );
+  const kind = VISION_TYPES.has(lowered) ? 'vision' : SPEECH_TYPES.has(lowered) ? 'speech' : '';
+  if (kind !== '') {
+    const message = `${kind} models such as ${name} are not converted`;
+    throw notImplemented(message, name, operation, kind);
   }
   if (isJsonObject(config['vision_config']) || isJsonObject(config['audio_config'])) {
     throw new MlxkError(

@@ -18,7 +18,7 @@ import { pinContentHash } from './content-hash.js';
 import { copyFiles, filesToCopy } from './copy-files.js';
 import { workspaceHome } from './home.js';
 import { Sentinel } from './sentinel.js';
-import { makeFolder, realTarget } from './staging.js';
+import { makeFolder, occupantOf, realTarget } from './staging.js';
 
 /** Names that mlx-knife uses too, so that either program resumes the other's download. */
 const TEMPORARY_PREFIX = '.mlxk2_temp_';
@@ -75,7 +75,7 @@ export async function clone(
   const revision = options.revision ?? named;
   const full = revision === undefined ? model : `${model}@${revision}`;
   const folder = await cloneTarget(model, target, env);
-  await checkTarget(folder);
+  await checkTarget(folder, target ?? folder);
   options.signal?.throwIfAborted();
 
   const temporary = temporaryCacheOf(full, folder);
@@ -127,7 +127,7 @@ export async function cloneTarget(
   return folder;
 }
 
-async function checkTarget(target: string): Promise<void> {
+async function checkTarget(target: string, spec: string): Promise<void> {
   const parent = path.dirname(target);
   const parentStats = await stat(parent).catch(() => undefined);
   if (parentStats?.isDirectory() !== true) {
@@ -138,7 +138,9 @@ async function checkTarget(target: string): Promise<void> {
   } catch {
     throw refusal('parent_not_writable', `Parent directory is not writable: ${parent}`, { target });
   }
-  const stats = await stat(target).catch(() => undefined);
+  const stats = await occupantOf(target, spec).catch((error: unknown) => {
+    throw error instanceof MlxkError ? refusal(error.reason, error.message, error.detail) : error;
+  });
   if (stats === undefined) return;
   if (!stats.isDirectory()) {
     throw refusal('target_no_folder', `Target '${target}' exists but is not a directory`, {

@@ -3,13 +3,16 @@
  * What a process left behind that was killed meanwhile is removed by the next one that works there.
  */
 
+import type { Stats } from 'node:fs';
 import {
+  lstat,
   mkdir,
   readdir,
   readFile,
   realpath,
   rename,
   rm,
+  stat,
   statfs,
   writeFile,
 } from 'node:fs/promises';
@@ -17,6 +20,7 @@ import os from 'node:os';
 import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
+import { decimalBytes } from '../format.js';
 
 const PREFIX = '.mlxk_making_';
 /** Names the machine whose process fills the folder; removed at the end, and no part of a content hash. */
@@ -29,6 +33,30 @@ export async function realTarget(target: string): Promise<string> {
   if (existing !== undefined) return existing;
   const parent = await realpath(path.dirname(absolute)).catch(() => undefined);
   return parent === undefined ? absolute : path.join(parent, path.basename(absolute));
+}
+
+/**
+ * What stands where a folder is to be made, if anything does.
+ *
+ * @throws MlxkError `validation_error` for a place that can never hold one: a name that is empty or too long, a link
+ * that leads nowhere. It would else be found out after all the work.
+ */
+export async function occupantOf(target: string, spec: string): Promise<Stats | undefined> {
+  const refusal = (why: string): MlxkError =>
+    new MlxkError('validation_error', `Target path ${why}: ${spec}`, {
+      reason: 'target_invalid',
+      detail: { target },
+    });
+  if (spec === '') throw refusal('is empty');
+  try {
+    await lstat(target);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENAMETOOLONG') throw refusal('is too long');
+    return undefined;
+  }
+  const stats = await stat(target).catch(() => undefined);
+  if (stats === undefined) throw refusal('is a link that leads nowhere');
+  return stats;
 }
 
 /**
@@ -62,13 +90,9 @@ export async function requireSpace(target: string, bytes: number): Promise<void>
   if (free >= bytes) return;
   throw new MlxkError(
     'internal_error',
-    `${path.dirname(target)} has ${gigabytes(free)} free, ${gigabytes(bytes)} are needed`,
+    `${path.dirname(target)} has ${decimalBytes(free)} free, ${decimalBytes(bytes)} are needed`,
     { reason: 'disk_full', detail: { free_bytes: free, needed_bytes: bytes } },
   );
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(2)} GB`;
 }
 
 async function removeLeftovers(parent: string): Promise<void> {

@@ -177,7 +177,7 @@ describe('files are not whole', () => {
     [
       'a broken tokenizer_config.json',
       { ...CONFIG, 'm.safetensors': 'x', 'tokenizer_config.json': '{', 'tokenizer.json': {} },
-      'tokenizer_config.json invalid JSON',
+      'tokenizer_config.json contains invalid JSON',
     ],
   ])('with %s', (_, files, reason) => {
     const found = health(folderWith(files));

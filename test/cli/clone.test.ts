@@ -1,5 +1,12 @@
 import { spawn } from 'node:child_process';
-import { appendFileSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import path from 'node:path';
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -157,9 +164,12 @@ describe('clone', () => {
     ['a folder that is not empty', 'full', /not empty/],
     ['a file', 'full/x', /not a directory/],
     ['a folder without parent', 'none/where', /Parent/],
+    ['a name that is too long', 'x'.repeat(300), /too long/],
+    ['a link to nowhere', 'nowhere', /leads nowhere/],
   ])('refuses %s before it asks the hub', async (_, name, message) => {
     const at = temporaryFolder();
     writeFiles(at, { 'full/x': 'x' });
+    symlinkSync('/none/at/all', path.join(at, 'nowhere'));
     const { code, error, data } = await cloned(['org/model', path.join(at, name)]);
     expect({ code, status: data?.['clone_status'] }).toEqual({ code: 1, status: 'error' });
     expect(error).toMatchObject({
@@ -167,7 +177,7 @@ describe('clone', () => {
       message: expect.stringMatching(message) as string,
     });
     expect(hub.requests).toEqual([]);
-    expect(everythingIn(at)).toEqual(['full', 'full/x']);
+    expect(everythingIn(at)).toEqual(['full', 'full/x', 'nowhere']);
   });
 
   it.each([['org/none'], ['a//b'], ['org/model@none']])(

@@ -43,7 +43,7 @@ function content(folder: string): Record<string, string> {
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort();
   return Object.fromEntries(
     files
-      .filter((name) => statSync(path.join(folder, name)).isFile())
+      .filter((name) => statSync(path.join(folder, name), { throwIfNoEntry: false })?.isFile())
       .map((name) => [name, readFileSync(path.join(folder, name), 'base64')]),
   );
 }
@@ -154,7 +154,7 @@ describe('convert --repair-index', () => {
     expect(error).toMatchObject({ type: 'HealthCheckFailed' });
     expect(data).toMatchObject({
       health_status: 'unhealthy',
-      health_reason: 'tokenizer_config.json invalid JSON',
+      health_reason: 'tokenizer_config.json contains invalid JSON',
     });
     expect(existsSync(target)).toBe(true);
     const skipped = await converted([source, fresh(), '--repair-index', '--skip-health']);
@@ -220,6 +220,26 @@ describe('the arguments of convert', () => {
       /must be a directory/,
     ],
     ['a target that exists', (at: string) => [smallModelFolder(), path.join(at, 'full')], /exists/],
+    ['an empty source', (at: string) => ['', path.join(at, 'x')], /does not exist/],
+    ['an empty target', () => [smallModelFolder(), ''], /is empty/],
+    [
+      'a target whose name is too long',
+      (at: string) => [smallModelFolder(), path.join(at, 'x'.repeat(300))],
+      /is too long/,
+    ],
+    [
+      'a target that is a link to nowhere',
+      (at: string) => [smallModelFolder(), path.join(at, 'nowhere')],
+      /leads nowhere/,
+    ],
+    [
+      'a target inside the source',
+      () => {
+        const source = smallModelFolder();
+        return [source, path.join(source, 'x')];
+      },
+      /inside the source/,
+    ],
     [
       'a target without a parent',
       (at: string) => [smallModelFolder(), path.join(at, 'no/where')],
@@ -228,6 +248,7 @@ describe('the arguments of convert', () => {
   ])('refuse %s', async (_, pathsIn, message) => {
     const at = temporaryFolder();
     writeFiles(at, { file: 'x', 'full/x': 'x' });
+    symlinkSync('/none/at/all', path.join(at, 'nowhere'));
     const before = content(at);
     const { code, error } = await converted([...pathsIn(at), '--quantize', '4']);
     expect(code).toBe(1);

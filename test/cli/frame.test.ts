@@ -150,11 +150,20 @@ describe('every command', () => {
     );
   });
 
-  it.each([['show'], ['rm'], ['completion']])('%s says which argument it misses', async (name) => {
-    const ended = await mlxk([name]);
+  it.each([
+    [['show'], '<model>'],
+    [['rm'], '<model>'],
+    [['completion'], '<shell>'],
+    [['push', '--private'], '<folder> <repository>'],
+  ])('%j says which argument it misses, and how it is called', async (words, args) => {
+    const ended = await mlxk(words);
     expect(ended).toMatchObject({ code: 2, stdout: '' });
     expect(ended.stderr).toContain('missing required argument');
-    const { error } = parseEnvelope((await mlxk(['--json', name])).stdout);
+    expect(ended.stderr).toContain(`Usage: mlxk ${words[0]!} [options] ${args}\n`);
+    const asJson = await mlxk(['--json', ...words]);
+    expect(asJson).toMatchObject({ code: 2, stderr: '' });
+    const { command, error } = parseEnvelope(asJson.stdout);
+    expect({ command, type: error!.type }).toEqual({ command: null, type: 'CommandError' });
     expect(error!.message).toContain('missing required argument');
   });
 

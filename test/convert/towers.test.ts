@@ -19,7 +19,7 @@ import {
   type Tensors,
 } from '../models/altered-model.js';
 import { ownGoldens } from '../models/golden-cases.js';
-import { asItIs, joined, parts, pull, rename, transposed } from '../models/tensor-layouts.js';
+import { asItIs, gateBesideUp, rename, transposed } from '../models/tensor-layouts.js';
 
 afterAll(removeTemporaryFolders);
 
@@ -163,12 +163,7 @@ describe('a multimodal checkpoint', () => {
     const others = eyes('model.vision_tower', 'model.embed_vision');
     const fused = (t: Tensors): void => {
       WITHIN_MODEL(t);
-      for (const name of [...t.keys()].filter((key) => key.includes('.switch_glu.gate_proj'))) {
-        const gate = parts(pull(t, name));
-        const up = parts(pull(t, name.replace('gate_proj', 'up_proj')));
-        const both = joined(gate.map((one, i) => joined([...parts(one), ...parts(up[i]!)])));
-        t.set(name.replace('switch_glu.gate_proj.weight', 'gate_up_proj'), both);
-      }
+      gateBesideUp(t, 'switch_glu');
       rename(t, /switch_glu\.down_proj\.weight$/, asItIs, 'down_proj');
     };
     const made = async (layout: (t: Tensors) => void): Promise<Tensors> =>

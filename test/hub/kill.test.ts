@@ -15,6 +15,7 @@ import { health } from '../../lib/cache/health.js';
 import { pull, type PullOptions } from '../../lib/cache/pull.js';
 import { builtPackage } from '../helpers/child.js';
 import { HubServer } from '../helpers/hub-server/index.js';
+import { generator } from '../helpers/random.js';
 import { into, modelFiles, straysIn, wrongIn } from '../helpers/remote-model.js';
 import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
 
@@ -34,17 +35,6 @@ const built = pathToFileURL(
 beforeAll(() => hub.start());
 afterAll(() => hub.stop());
 afterEach(removeTemporaryFolders);
-
-/** mulberry32. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /**
  * Pulls in a process of its own and kills it: mostly when a random share of the bytes has been sent, sometimes after a

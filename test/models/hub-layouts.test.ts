@@ -10,6 +10,7 @@ import type { Changes, Tensor, Tensors } from './altered-model.js';
 import {
   asItIs,
   expectSameScores,
+  gateBesideUp,
   interleaved,
   joined,
   keysWithValues,
@@ -117,12 +118,7 @@ const layouts: [string, string, Changes['tensors']][] = [
     (t) => {
       rename(t, /^language_model\.model\./, asItIs, 'model.language_model.');
       rename(t, /^language_model\.lm_head/, asItIs, 'lm_head');
-      for (const name of [...t.keys()].filter((key) => key.includes('.switch_glu.gate_proj'))) {
-        const gate = parts(pull(t, name));
-        const up = parts(pull(t, name.replace('gate_proj', 'up_proj')));
-        const both = joined(gate.map((one, i) => joined([...parts(one), ...parts(up[i]!)])));
-        t.set(name.replace('switch_glu.gate_proj.weight', 'gate_up_proj'), both);
-      }
+      gateBesideUp(t, 'switch_glu');
       rename(t, /switch_glu\.down_proj\.weight$/, asItIs, 'down_proj');
       const number = { dtype: 'F32', shape: [], data: Buffer.alloc(4) };
       t.set('model.language_model.layers.0.mlp.up_proj.input_max', number);

@@ -138,3 +138,14 @@ export async function expectSameScores(name: string, tensors: Changes['tensors']
   const distance = scores.map((score, i) => Math.abs(score - expected[i]!));
   expect(Math.max(...distance)).toBeLessThanOrEqual(1e-5 * Math.max(...expected.map(Math.abs)));
 }
+
+/** gate_proj and up_proj of a layer's experts to one gate_up_proj, [experts, rows of both, columns]. */
+export function gateBesideUp(tensors: Tensors, module: string): void {
+  const stacked = `.${module}.gate_proj.weight`;
+  for (const name of [...tensors.keys()].filter((key) => key.endsWith(stacked))) {
+    const gate = parts(pull(tensors, name));
+    const up = parts(pull(tensors, name.replace('gate_proj', 'up_proj')));
+    const both = joined(gate.map((one, i) => joined([...parts(one), ...parts(up[i]!)])));
+    tensors.set(name.replace(stacked, '.gate_up_proj'), both);
+  }
+}

@@ -1,6 +1,6 @@
 //! Rewrites a parsed template so that every step that can grow pays for it: `a + b` becomes
 //! `$size(a) + $size(b)`, a printed value passes through `$out`. The names with `$` are filters of
-//! `library.rs`; no template can spell them. The copy is made node by node because the engine
+//! `steps.rs`; no template can spell them. The copy is made node by node because the engine
 //! offers no way to change its tree in place.
 //! Relies on minijinja's unstable machinery, hence the exact version in Cargo.toml.
 
