@@ -2,8 +2,6 @@
 
 #include "recurrence.h"
 
-#include <algorithm>
-
 namespace mlxk {
 
 void RecurrentState::collect(std::vector<Array>& arrays) const {
@@ -64,91 +62,20 @@ Array ShortConvolution::operator()(const Array& x, const LayerCache& cache, int 
   return bias_ ? y + bias_ : y;
 }
 
-namespace {
-
-Array at(const Array& a, int t) {  // [B, L, ..] to [B, ..]
-  mx::Shape shape = a.shape();
-  shape.erase(shape.begin() + 1);
-  return mx::reshape(mx::slice(a, 1, t, t + 1), shape);
-}
-
-}  // namespace
-
 std::pair<Array, Array> gated_delta(const Array& q, const Array& k, const Array& v, const Array& g, const Array& beta,
                                     const Array& state) {
   if (auto fused = mx::fused_gated_delta(q, k, v, g, beta, state)) return *fused;
   return composed::gated_delta(q, k, v, g, beta, state);
 }
 
-std::pair<Array, Array> composed::gated_delta(const Array& q, const Array& k, const Array& v, const Array& g,
-                                              const Array& beta, const Array& state) {
-  const int length = q.dim(1), repeats = v.dim(2) / q.dim(2);
-  const Array qs = repeats > 1 ? mx::repeat(q, repeats, 2) : q, ks = repeats > 1 ? mx::repeat(k, repeats, 2) : k;
-  const bool by_channel = g.ndim() == 4;
-  Array s = state;
-  std::vector<Array> ys;
-  for (int t = 0; t < length; ++t) {
-    const Array decay = at(g, t), key = mx::expand_dims(at(ks, t), -2);  // [B, Hv, 1, Dk]
-    s = s * (by_channel ? mx::expand_dims(decay, -2) : mx::expand_dims(mx::expand_dims(decay, -1), -1));
-    const Array recalled = mx::sum(s * key, -1, false);
-    const Array delta = (at(v, t) - recalled) * mx::expand_dims(at(beta, t), -1);
-    s = s + key * mx::expand_dims(delta, -1);
-    ys.push_back(mx::astype(mx::sum(s * mx::expand_dims(at(qs, t), -2), -1, false), q.dtype()));
-  }
-  return {mx::stack(ys, 1), s};
-}
-
 Array time_steps(const Array& dt, const Array& bias, float low, float high) {
   return mx::clip(mx::softplus(mx::astype(dt, mx::Type::f32) + bias), low, high);
 }
-
-namespace {
-
-// Positions that are worked on together: their mutual influence is one matrix product instead of a step each.
-constexpr int kChunk = 256;
-
-// sum of x over (j, i] for i >= j, [.., L] to [.., L, L] with rows i; nothing above the diagonal.
-Array segment_sums(const Array& x) {
-  const int length = x.dim(-1);
-  const Array columns = mx::repeat(mx::expand_dims(x, -1), length, -1);
-  return mx::cumsum(mx::tril(columns, -1), -2, false, true);
-}
-
-}  // namespace
 
 std::pair<Array, Array> state_space(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
                                     const Array& dt, const Array& state) {
   if (auto fused = mx::fused_state_space(x, a, b, c, d, dt, state)) return *fused;
   return composed::state_space(x, a, b, c, d, dt, state);
-}
-
-std::pair<Array, Array> composed::state_space(const Array& x, const Array& a, const Array& b, const Array& c,
-                                              const Array& d, const Array& dt, const Array& state) {
-  const int batch = x.dim(0), length = x.dim(1), heads = x.dim(2), width = x.dim(3), groups = b.dim(2), n = b.dim(3);
-  const int repeats = heads / groups;
-  const Array dta = dt * mx::reshape(a, {1, 1, -1}), dtx = mx::expand_dims(dt, -1) * x;
-  Array s = state;
-  std::vector<Array> ys;
-  for (int start = 0; start < length; start += kChunk) {
-    const int stop = std::min(length, start + kChunk), l = stop - start;
-    const auto chunk = [&](const Array& whole) { return mx::slice(whole, 1, start, stop); };
-    const Array bs = mx::transpose(chunk(b), {0, 2, 3, 1});  // [B, G, N, l]
-    const Array cs = chunk(c), step = chunk(dta), input = mx::swapaxes(chunk(dtx), 1, 2);
-    const Array scores = mx::repeat(mx::matmul(mx::swapaxes(cs, 1, 2), bs), repeats, 1);  // [B, H, l, l]
-    const Array decay = mx::exp(segment_sums(mx::swapaxes(step, 1, 2)));
-    Array y = mx::swapaxes(mx::matmul(mx::tril(scores * decay, 0), input), 1, 2);
-
-    const Array last = mx::transpose(mx::slice(decay, 2, l - 1, l), {0, 1, 3, 2});  // [B, H, l, 1]
-    const Array next = mx::matmul(mx::swapaxes(input * last, 2, 3), mx::swapaxes(mx::repeat(bs, repeats, 1), 2, 3));
-    const Array passed = mx::exp(mx::cumsum(step, 1, false, true));  // [B, l, H]
-    const Array from_state =
-        mx::matmul(mx::reshape(s, {batch, 1, groups, repeats, width, n}), mx::reshape(cs, {batch, l, groups, 1, n, 1}));
-    y = y + mx::expand_dims(passed, -1) * mx::reshape(from_state, {batch, l, heads, width});
-    s = next + mx::reshape(mx::slice(passed, 1, l - 1, l), {batch, heads, 1, 1}) * s;
-    ys.push_back(mx::astype(y, x.dtype()));
-  }
-  const Array y = ys.size() == 1 ? ys.front() : mx::concatenate(ys, 1);
-  return {y + x * mx::astype(mx::reshape(d, {1, 1, heads, 1}), x.dtype()), s};
 }
 
 std::pair<Array, Array> selective_scan(const Array& x, const Array& a, const Array& b, const Array& c, const Array& d,
@@ -157,52 +84,10 @@ std::pair<Array, Array> selective_scan(const Array& x, const Array& a, const Arr
   return composed::selective_scan(x, a, b, c, d, dt, state);
 }
 
-std::pair<Array, Array> composed::selective_scan(const Array& x, const Array& a, const Array& b, const Array& c,
-                                                 const Array& d, const Array& dt, const Array& state) {
-  const Array dtx = dt * x;
-  Array s = state;
-  std::vector<Array> ys;
-  for (int t = 0; t < x.dim(1); ++t) {
-    const Array input = mx::expand_dims(at(dtx, t), -1) * mx::expand_dims(at(b, t), -2);  // [B, C, N]
-    s = s * mx::exp(mx::expand_dims(at(dt, t), -1) * a) + input;
-    ys.push_back(mx::astype(mx::sum(s * mx::expand_dims(at(c, t), -2), -1, false), x.dtype()));
-  }
-  return {mx::stack(ys, 1) + x * mx::astype(d, x.dtype()), s};
-}
-
 std::pair<Array, Array> wkv7(const Array& r, const Array& w, const Array& k, const Array& v, const Array& a,
                              const Array& b, const Array& state) {
   if (auto fused = mx::fused_wkv7(r, w, k, v, a, b, state)) return *fused;
   return composed::wkv7(r, w, k, v, a, b, state);
-}
-
-std::pair<Array, Array> composed::wkv7(const Array& r, const Array& w, const Array& k, const Array& v, const Array& a,
-                                       const Array& b, const Array& state) {
-  const auto row = [](const Array& x, int t) { return mx::expand_dims(at(x, t), -2); };     // [B, H, 1, D]
-  const auto column = [](const Array& x, int t) { return mx::expand_dims(at(x, t), -1); };  // [B, H, D, 1]
-  Array s = state;
-  std::vector<Array> ys;
-  for (int t = 0; t < r.dim(1); ++t) {
-    const Array recalled = mx::sum(s * row(a, t), -1, true);
-    s = s * row(w, t) + recalled * row(b, t) + column(v, t) * row(k, t);
-    ys.push_back(mx::astype(mx::sum(s * row(r, t), -1, false), r.dtype()));
-  }
-  return {mx::stack(ys, 1), s};
-}
-
-Array linear_scan(const Array& x, const Array& a, const Array& state) {
-  const int length = x.dim(1);
-  const auto slice = [](const Array& whole, int from, int to) { return mx::slice(whole, 1, from, to); };
-  const Array first = slice(x, 0, 1) + slice(a, 0, 1) * mx::expand_dims(state, 1);
-  Array sums = length == 1 ? first : mx::concatenate({first, slice(x, 1, length)}, 1), decays = a;
-  // Each round doubles the span of positions that a sum covers.
-  for (int span = 1; span < length; span *= 2) {
-    const Array later = slice(decays, span, length);
-    sums =
-        mx::concatenate({slice(sums, 0, span), slice(sums, span, length) + later * slice(sums, 0, length - span)}, 1);
-    decays = mx::concatenate({slice(decays, 0, span), later * slice(decays, 0, length - span)}, 1);
-  }
-  return sums;
 }
 
 }  // namespace mlxk

@@ -34,6 +34,11 @@ Values read(const Array& a) {
 
 int size(Random& random, int most) { return 1 + static_cast<int>(random.below(static_cast<uint64_t>(most))); }
 
+// Of a prompt: one long one, some of several chunks, most within one.
+int length_of(Random& random, int round) {
+  return round == 0 ? 1100 : size(random, random.one_in(4) ? 300 : random.one_in(2) ? 40 : 9);
+}
+
 // Uniform in [low, high), dense or a slice of something larger.
 Array make(Random& random, const Shape& shape, double low, double high) {
   Shape larger = shape;
@@ -47,6 +52,12 @@ Array make(Random& random, const Shape& shape, double low, double high) {
   }
   const Array whole = mx::from_floats(values, larger);
   return sliced ? mx::slice(whole, static_cast<int>(shape.size()) - 1, 2, 2 + shape.back()) : whole;
+}
+
+// What is left of a state in one step: from nothing to all of it, mostly all, or mostly nothing.
+Array decays(Random& random, const Shape& shape) {
+  if (random.one_in(3)) return mx::exp(-mx::exp(make(random, shape, -12, 6)));
+  return random.one_in(2) ? make(random, shape, 0.9, 1) : make(random, shape, 0, 1);
 }
 
 void compare(const Array& got, const Values& want, const std::string& what) {
@@ -97,14 +108,17 @@ TEST("gated delta rule") {
   claim_thread();
   Random random{11};
   for (int round = 0; round < kRounds; ++round) {
-    const int batch = size(random, 3), length = size(random, 9), key_heads = size(random, 3), group = size(random, 3);
+    const int batch = size(random, 3), length = length_of(random, round);
+    const int key_heads = size(random, 3), group = size(random, 3);
     const int heads = key_heads * group, dk = size(random, 40), dv = size(random, 40);
     const bool by_channel = random.one_in(2);
     const double unit = 1 / std::sqrt(dk);
     const Array q = make(random, {batch, length, key_heads, dk}, -unit, unit);
-    const Array k = make(random, {batch, length, key_heads, dk}, -unit, unit);
+    // A text that says the same again and again has one key; it is as long as a key can be.
+    const Array k = random.one_in(3) ? make(random, {batch, length, key_heads, dk}, unit, unit)
+                                     : make(random, {batch, length, key_heads, dk}, -unit, unit);
     const Array v = make(random, {batch, length, heads, dv}, -1, 1), beta = make(random, {batch, length, heads}, 0, 2);
-    const Array g = make(random, by_channel ? Shape{batch, length, heads, dk} : Shape{batch, length, heads}, 0, 1);
+    const Array g = decays(random, by_channel ? Shape{batch, length, heads, dk} : Shape{batch, length, heads});
     const Array state = make(random, {batch, heads, dv, dk}, -1, 1);
 
     const Values qs = read(q), ks = read(k), vs = read(v), gs = read(g), betas = read(beta);
@@ -145,7 +159,7 @@ TEST("state space") {
   claim_thread();
   Random random{12};
   for (int round = 0; round < kRounds; ++round) {
-    const int batch = size(random, 3), length = size(random, random.one_in(10) ? 300 : 9), groups = size(random, 3);
+    const int batch = size(random, 3), length = length_of(random, round), groups = size(random, 3);
     const int group = size(random, 3), heads = groups * group, width = size(random, 20), n = size(random, 40);
     const Array x = make(random, {batch, length, heads, width}, -1, 1), a = make(random, {heads}, -4, 0);
     const Array b = make(random, {batch, length, groups, n}, -1, 1),
@@ -188,7 +202,8 @@ TEST("selective scan") {
   claim_thread();
   Random random{13};
   for (int round = 0; round < kRounds; ++round) {
-    const int batch = size(random, 3), length = size(random, 9), channels = size(random, 20), n = size(random, 40);
+    const int batch = size(random, 3), length = length_of(random, round);
+    const int channels = size(random, 20), n = size(random, 40);
     const Array x = make(random, {batch, length, channels}, -1, 1), d = make(random, {channels}, -1, 1);
     // The last of the ranges leaves nothing of the state.
     const Array a = make(random, {channels, n}, random.one_in(5) ? -200 : -8, 0);
@@ -226,11 +241,14 @@ TEST("RWKV-7's recurrence") {
   claim_thread();
   Random random{14};
   for (int round = 0; round < kRounds; ++round) {
-    const int batch = size(random, 3), length = size(random, 9), heads = size(random, 4), width = size(random, 40);
+    const int batch = size(random, 3), length = length_of(random, round), heads = size(random, 4);
+    const int width = size(random, 40);
     const double unit = 1 / std::sqrt(width);
     const Shape shape{batch, length, heads, width};
-    const Array r = make(random, shape, -1, 1), w = make(random, shape, 0, 1), k = make(random, shape, -1, 1);
-    const Array v = make(random, shape, -1, 1), a = make(random, shape, -unit, unit), b = make(random, shape, -1, 1);
+    const Array r = make(random, shape, -1, 1), w = decays(random, shape), k = make(random, shape, -1, 1);
+    // As the model has them: what a takes out along a direction, b puts back along it, in part.
+    const Array v = make(random, shape, -1, 1), a = make(random, shape, -unit, unit);
+    const Array b = -a * make(random, {batch, length, heads, 1}, 0, 1);
     const Array state = make(random, {batch, heads, width, width}, -1, 1);
 
     const Values rs = read(r), ws = read(w), ks = read(k), vs = read(v), as = read(a), bs = read(b);
@@ -267,8 +285,9 @@ TEST("linear scan") {
   claim_thread();
   Random random{15};
   for (int round = 0; round < kRounds; ++round) {
-    const int batch = size(random, 3), length = size(random, 40), channels = size(random, 20);
-    const Array x = make(random, {batch, length, channels}, -1, 1), a = make(random, {batch, length, channels}, 0, 1);
+    const int batch = size(random, 3), length = length_of(random, round), channels = size(random, 20);
+    const Shape shape{batch, length, channels};
+    const Array x = make(random, shape, -1, 1), a = decays(random, shape);
     const Array state = make(random, {batch, channels}, -1, 1);
     const Values xs = read(x), as = read(a);
     Values s = read(state), ys;
