@@ -14,12 +14,10 @@ constexpr int kTime = 2;  // axis of positions in [1, K, T, D]
 
 int round_up(int n, int step) { return (n + step - 1) / step * step; }
 
-// The live part of `buffer` moved to the front of one with room for `capacity` positions.
+// The live part of `buffer`, which may be empty, moved to the front of one with room for `capacity` positions.
 Array grown(const Array& buffer, const Array& like, int begin, int end, int capacity) {
-  mx::Shape shape = like.shape();
-  shape[kTime] = capacity - (end - begin);
-  Array room = mx::zeros(shape, like.dtype());
-  return end == begin ? room : mx::concatenate({mx::slice(buffer, kTime, begin, end), room}, kTime);
+  if (end == begin) return mx::with_room(like, kTime, 0, 0, capacity);
+  return mx::with_room(buffer, kTime, begin, end, capacity);
 }
 
 // Writes `update` at [start, ..) of each of `parts`.

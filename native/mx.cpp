@@ -336,9 +336,18 @@ Array slice(const Array& a, int axis, int start, int stop) {
 }
 
 Array slice_update(const Array& a, const Array& update, int axis, int start) {
+  if (Array y = ours(kernels::update_positions(a.ctx(), update.ctx(), axis, start, stream.ctx))) return y;
   const Bounds b(a, axis, start, start + update.dim(axis));
   return call(mlx_slice_update, raw(a), raw(update), b.start.data(), b.start.size(), b.stop.data(), b.stop.size(),
               b.strides.data(), b.strides.size());
+}
+
+Array with_room(const Array& a, int axis, int begin, int end, int size) {
+  if (Array y = ours(kernels::move_positions(a.ctx(), axis, begin, end, size, stream.ctx))) return y;
+  Shape shape = a.shape();
+  shape[static_cast<size_t>(axis)] = size - (end - begin);
+  const Array room = zeros(shape, a.dtype());
+  return end == begin ? room : concatenate({slice(a, axis, begin, end), room}, axis);
 }
 
 std::vector<Array> split(const Array& a, int parts, int axis) {

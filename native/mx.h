@@ -104,6 +104,8 @@ Array expand_dims(const Array& a, int axis);
 Array slice(const Array& a, int axis, int start, int stop);
 // `a` with `update` written at [start, start + update.dim(axis)) of `axis`; in place when `a` has no other owner.
 Array slice_update(const Array& a, const Array& update, int axis, int start);
+// [begin, end) of `axis` at the front of an array with room for `size` there; what is behind it is not to be read.
+Array with_room(const Array& a, int axis, int begin, int end, int size);
 std::vector<Array> split(const Array& a, int parts, int axis);
 std::vector<Array> split_at(const Array& a, std::span<const int> indices, int axis);
 Array concatenate(const std::vector<Array>& parts, int axis);

@@ -15,9 +15,8 @@
 
 namespace mlxk::kernels {
 
-// The instruction set in use: `portable`, `x86-64-v3`, `avx512`, `avx512-vnni`,
-// `avx512-bf16` (or `off`). Throws EngineError
-// `validation_error` where an environment variable names none that this processor has.
+// The instruction set in use: `portable`, `x86-64-v3`, `avx512`, `avx512-vnni`, `avx512-bf16` (or
+// `off`). Throws EngineError `validation_error` where an environment variable names none that this processor has.
 std::string cpu_isa();
 // Threads that take part, the engine's stream included; see cpu/threads.h.
 int cpu_threads();
@@ -38,6 +37,14 @@ void* gated(Gate activation, const void* gate, const void* up, const void* strea
 // `offsets` [B] stands for `offset` when it is not null; `freqs` [dims / 2] for `base`. As mlx::core::fast::rope.
 void* rope(const void* x, int dims, bool traditional, std::optional<float> base, float scale, int offset,
            const void* offsets, const void* freqs, const void* stream);
+
+// --- caches ----------------------------------------------------------------------------------------------------------
+// Arrays of any type.
+
+// `a` with `update` written at [start, ..) of `axis`, in place where nobody else holds it.
+void* update_positions(const void* a, const void* update, int axis, int start, const void* stream);
+// [begin, end) of `axis` at the front of an array with `positions` there, the rest of which is any numbers.
+void* move_positions(const void* a, int axis, int begin, int end, int positions, const void* stream);
 
 // --- products
 // ----------------------------------------------------------------------------------------------------------

@@ -103,8 +103,9 @@ void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Resu
 // body(first row, rows, first output, last output) for all of a product, on several threads.
 template <class Body>
 void for_tiles(const Matrix& w, size_t count, const Body& body) {
-  const auto outputs = static_cast<size_t>(w.outputs), unit = static_cast<size_t>(routines().tile_outputs);
-  const size_t grain = 2 * unit, ranges = (outputs + grain - 1) / grain, blocks = (count + kRowBlock - 1) / kRowBlock;
+  // As fine as it goes: at the end of a product all threads wait for the last.
+  const auto outputs = static_cast<size_t>(w.outputs), grain = static_cast<size_t>(routines().tile_outputs);
+  const size_t ranges = (outputs + grain - 1) / grain, blocks = (count + kRowBlock - 1) / kRowBlock;
   for_pieces(ranges * blocks, [&](size_t piece) {
     const size_t row = piece / ranges * kRowBlock, output = piece % ranges * grain;
     body(row, std::min(kRowBlock, count - row), static_cast<int>(output),

@@ -44,6 +44,19 @@ void multiply_panel(const float* a, int64_t a_stride, int rows, const float* b, 
 
 inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+// Asks for outputs [first, first + count) as far as there are, while others are multiplied: rows are short for the
+// processor to notice where they lead.
+inline void prefetch_rows(const Matrix& w, int first, int count) {
+  const int last = w.outputs < first + count ? w.outputs : first + count;
+  const auto ask = [&](const uint8_t* from, int64_t row_bytes) {
+    for (int64_t at = first * row_bytes; at < last * row_bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
+  };
+  ask(w.data, w.row_bytes);
+  const int64_t scale_bytes = w.groups * (w.format == Format::affine ? size_of(w.type) : 1);
+  if (w.scales) ask(w.scales, scale_bytes);
+  if (w.biases) ask(w.biases, scale_bytes);
+}
+
 inline void put(const Results& y, int64_t row, int64_t column, F values, int count) {
   by_type(y.type, [&]<class T>(T*) {
     T* to = reinterpret_cast<T*>(y.data) + row * y.row_stride + column;

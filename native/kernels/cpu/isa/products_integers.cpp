@@ -45,12 +45,11 @@ struct Panel {
   Panel(const Matrix& w, uint8_t* scratch)
       : words(reinterpret_cast<uint32_t*>(scratch)),
         scales(reinterpret_cast<float*>(words + kLanes * word_count(w))),
-        biases(scales + kLanes * w.groups),
-        rows(biases + kLanes * w.groups) {}
+        biases(scales + kLanes * round_up(w.groups, kLanes)),
+        rows(biases + kLanes * round_up(w.groups, kLanes)) {}
   static int64_t word_count(const Matrix& w) { return round_up(int64_t{w.inputs} * stored_bits(w) / 32, kLanes); }
   static int64_t size(const Matrix& w) {
-    return 4 * (kLanes * word_count(w) + 2 * kLanes * w.groups + kLanes * round_up(w.groups, kLanes) +
-                kLanes * round_up(w.inputs, 64) / 4);
+    return 4 * (kLanes * word_count(w) + 3 * kLanes * round_up(w.groups, kLanes) + kLanes * round_up(w.inputs, 64) / 4);
   }
   uint32_t* words;
   float *scales, *biases, *rows;
@@ -84,11 +83,11 @@ void fill(const Matrix& w, int output, int count, Panel& panel) {
   const int64_t padded = round_up(w.groups, kLanes);
   const auto lay_out = [&](const uint8_t* from, float* to) {
     for (int o = 0; o < kLanes; ++o) {
-      widen_scales(w, from, output + (o < count ? o : count - 1), panel.rows + o * padded);
+      float* row = panel.rows + o * padded;
+      widen_scales(w, from, output + (o < count ? o : count - 1), row);
+      rows[o] = reinterpret_cast<const uint8_t*>(row);
     }
-    for (int g = 0; g < w.groups; ++g) {
-      for (int o = 0; o < kLanes; ++o) to[g * kLanes + o] = panel.rows[o * padded + g];
-    }
+    turn(rows, 4 * padded, reinterpret_cast<uint32_t*>(to));
   };
   lay_out(w.scales, panel.scales);
   if (w.format != Format::affine) {
@@ -110,6 +109,13 @@ inline void unpack(U word, U (&bytes)[8 / kBits]) {
       bytes[i] = reinterpret_cast<U>(_mm512_shuffle_epi8(doubled, reinterpret_cast<__m512i>(bytes[i])));
     }
   }
+}
+
+// Of sixteen inputs, those whose codes `unpack` brings forth together.
+__m128i order_of_codes(int bits) {
+  if (bits == 2) return _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  if (bits == 4) return _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+  return _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
 // Rows [row, row + kRows) of twelve.
@@ -181,7 +187,7 @@ int64_t integer_scratch(const Matrix& w) { return Panel::size(w); }
 bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepared) {
   const Prepared to(w, prepared + row / kTileRows * Prepared::size(w));
   const int slot = row % kTileRows;
-  const int bits = stored_bits(w), unit = 32 / bits, parts = 8 / bits;
+  const __m128i order = order_of_codes(stored_bits(w));
   for (int g = 0; g < w.groups; ++g) {
     const float* group = x + int64_t{g} * w.group;
     F most = {}, total = {};
@@ -192,23 +198,22 @@ bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepare
     }
     const float size = largest(most), inverse = size > 0 ? 127 / size : 0, exact_sum = sum(total);
     if (exact_sum - exact_sum != 0 || inverse - inverse != 0) return false;
-    int8_t ordered[128];
-    int32_t code_sum = 0;
+    int8_t* out = to.codes + int64_t{g} * w.group * kTileRows + 4 * slot;
+    __m512i code_sums = _mm512_setzero_si512();
     for (int at = 0; at < w.group; at += kLanes) {
       const __m512i whole = _mm512_cvtps_epi32(load(group + at) * inverse);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(ordered + at), _mm512_cvtsepi32_epi8(whole));
-      code_sum += _mm512_reduce_add_epi32(whole);
-    }
-    int8_t* out = to.codes + int64_t{g} * w.group * kTileRows + 4 * slot;
-    for (int first = 0; first < w.group; first += unit) {
-      for (int i = 0; i < parts; ++i, out += 4 * kTileRows) {
-        for (int b = 0; b < 4; ++b) out[b] = ordered[first + b * parts + i];
+      code_sums = _mm512_add_epi32(code_sums, whole);
+      int32_t fours[4];
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(fours), _mm_shuffle_epi8(_mm512_cvtsepi32_epi8(whole), order));
+      for (const int32_t four : fours) {
+        __builtin_memcpy(out, &four, 4);
+        out += 4 * kTileRows;
       }
     }
     const int at = g * kTileRows + slot;
     to.scales[at] = size / 127;
     to.sums[at] = exact_sum;
-    to.starts[at] = -middle(w) * code_sum;
+    to.starts[at] = -middle(w) * _mm512_reduce_add_epi32(code_sums);
   }
   return true;
 }
@@ -218,6 +223,7 @@ void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last,
   for (int output = first; output < last; output += kLanes) {
     const int count = last - output < kLanes ? last - output : kLanes;
     fill(w, output, count, panel);
+    prefetch_rows(w, output + kLanes, kLanes);
     if (w.format != Format::affine) {
       multiply_all<4, true>(w, panel, prepared, rows, output, count, y);
     } else if (stored_bits(w) == 2) {

@@ -31,6 +31,7 @@ void pairs(const Matrix& w, const uint8_t* prepared, int rows, int first, int la
     const uint8_t* outputs[kLanes];
     for (int o = 0; o < kLanes; ++o) outputs[o] = w.data + (output + (o < count ? o : count - 1)) * w.row_bytes;
     turn(outputs, int64_t{w.inputs} * 2, panel);
+    prefetch_rows(w, output + kLanes, kLanes);
     for (int from = 0; from < rows; from += kTileRows) {
       const auto* tile = reinterpret_cast<const uint32_t*>(prepared + from / kTileRows * pairs_size(w));
       by_tile_rows(rows - from < kTileRows ? rows - from : kTileRows, [&]<int kRows>(int row) {
