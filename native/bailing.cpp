@@ -17,8 +17,9 @@ BailingConfig::BailingConfig(const ConfigReader& c, const Defaults& defaults)
       use_qkv_bias(c.flag("use_qkv_bias", false)),
       use_qk_norm(c.flag("use_qk_norm", defaults.qk_norm)),
       expert_bias(c.flag("moe_router_enable_expert_bias", defaults.expert_bias)),
-      routing(read_grouped_top_k(c, num_experts)) {
-  const std::string function = c.text("score_function", defaults.score_function);
+      routing(read_grouped_top_k(c, num_experts, {.k = 1, .top_groups = 4})) {
+  const std::string function =
+      c.is_null("score_function") ? "softmax" : c.text("score_function", defaults.score_function);
   c.require(function == "softmax" || function == "sigmoid", "score_function", "must be softmax or sigmoid");
   routing.softmax = function == "softmax";
   routing.epsilon = 1e-20f;

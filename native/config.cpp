@@ -41,10 +41,19 @@ void ConfigReader::require(bool ok, std::string_view field, std::string_view mes
   if (!ok) refuse(field, message);
 }
 
-const Json* ConfigReader::find(std::string_view name) const {
+const Json* ConfigReader::stated(std::string_view name) const {
   const auto replaced = replaced_.find(name);
-  const Json* value = replaced != replaced_.end() ? replaced->second.get() : root_->as_object().find(name);
+  return replaced != replaced_.end() ? replaced->second.get() : root_->as_object().find(name);
+}
+
+const Json* ConfigReader::find(std::string_view name) const {
+  const Json* value = stated(name);
   return value && !value->is_null() ? value : nullptr;
+}
+
+bool ConfigReader::is_null(std::string_view name) const {
+  const Json* value = stated(name);
+  return value && value->is_null();
 }
 
 bool ConfigReader::has(std::string_view name) const { return find(name) != nullptr; }
@@ -118,8 +127,9 @@ float ConfigReader::positive(std::string_view name, float fallback) const {
 }
 
 bool ConfigReader::flag(std::string_view name, bool fallback) const {
-  const Json* value = find(name);
+  const Json* value = stated(name);
   if (!value) return fallback;
+  if (value->is_null()) return false;
   if (!value->is_bool()) refuse(name, "must be true or false, got " + value->describe());
   return value->as_bool();
 }
@@ -205,6 +215,14 @@ std::optional<ConfigReader> ConfigReader::maybe(std::string_view name) const {
 ConfigReader ConfigReader::with(std::string_view name, Json value) const {
   ConfigReader out = *this;
   out.replaced_.insert_or_assign(std::string(name), std::make_shared<const Json>(std::move(value)));
+  return out;
+}
+
+ConfigReader ConfigReader::or_else(std::initializer_list<std::pair<std::string_view, int>> defaults) const {
+  ConfigReader out = *this;
+  for (const auto& [name, value] : defaults) {
+    if (!has(name)) out = out.with(name, Json(int64_t{value}));
+  }
   return out;
 }
 

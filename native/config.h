@@ -5,11 +5,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "json.h"
@@ -17,7 +19,8 @@
 namespace mlxk {
 
 // All readers throw EngineError validation_error: reason config_missing_field when a field without
-// default is absent or null, config_invalid for anything else. A null counts as absent.
+// default is absent or null, config_invalid for anything else. A null counts as absent, but a flag that is null is
+// false, as in Python.
 class ConfigReader {
  public:
   explicit ConfigReader(std::shared_ptr<const Json> root, std::string path = "");
@@ -46,11 +49,14 @@ class ConfigReader {
   std::vector<int> ids(std::string_view name) const;  // one id or a list; absent: empty
 
   bool has(std::string_view name) const;          // present and not null
+  bool is_null(std::string_view name) const;      // present, and null
   const Json* find(std::string_view name) const;  // null when absent or null
   ConfigReader child(std::string_view name) const;
   std::optional<ConfigReader> maybe(std::string_view name) const;
   // The same document with `value` for the field, whatever it says itself.
   ConfigReader with(std::string_view name, Json value) const;
+  // The same document with these values for fields that are absent or null.
+  ConfigReader or_else(std::initializer_list<std::pair<std::string_view, int>> defaults) const;
 
   void require(bool ok, std::string_view field, std::string_view message) const;
   [[noreturn]] void refuse(std::string_view field, std::string_view message) const;
@@ -58,6 +64,7 @@ class ConfigReader {
   const Json& json() const { return *root_; }
 
  private:
+  const Json* stated(std::string_view name) const;  // null when absent
   const Json* expect(std::string_view name) const;  // throws config_missing_field
   int read_int(std::string_view name, int min, int max) const;
   int to_int(const Json& value, std::string_view field, int min, int max) const;

@@ -12,11 +12,18 @@ float norm_eps(const ConfigReader& c, const DecoderFields& f) {
   return f.default_norm_eps ? c.positive(f.norm_eps, *f.default_norm_eps) : c.positive(f.norm_eps);
 }
 
+// A config that lists the kinds of its layers need not count them.
+int layer_count(const ConfigReader& c, const char* field) {
+  const Json* kinds = c.find("layer_types");
+  if (c.has(field) || !kinds || !kinds->is_array()) return c.layers(field);
+  return c.layers(field, static_cast<int>(std::min<size_t>(kinds->as_array().size(), 1 << 20)));
+}
+
 }  // namespace
 
 DecoderConfig::DecoderConfig(const ConfigReader& c, const DecoderFields& f)
     : hidden_size(c.dim(f.hidden_size)),
-      num_hidden_layers(f.num_hidden_layers ? c.layers(f.num_hidden_layers) : 0),
+      num_hidden_layers(f.num_hidden_layers ? layer_count(c, f.num_hidden_layers) : 0),
       intermediate_size(f.intermediate_size ? c.dim(f.intermediate_size) : 0),
       num_attention_heads(f.num_attention_heads ? c.count(f.num_attention_heads) : 1),
       num_key_value_heads(c.count("num_key_value_heads", num_attention_heads)),
@@ -53,7 +60,8 @@ int rotary_dims(const ConfigReader& c, int head_dim, const char* field, float fa
   return static_cast<int>(static_cast<float>(head_dim) * share);
 }
 
-std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallback)(int layer)) {
+std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallback)(int layer),
+                               std::optional<int> window) {
   std::vector<int> windows(static_cast<size_t>(layers), 0);
   const bool listed = c.has("layer_types");
   const auto types = listed ? c.texts("layer_types") : std::vector<std::string>();
@@ -63,7 +71,7 @@ std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallbac
   for (size_t i = 0; i < windows.size(); ++i) {
     const bool slides = listed ? types[i] == "sliding_attention" : fallback(static_cast<int>(i));
     if (slides) {
-      windows[i] = c.dim("sliding_window");
+      windows[i] = window && !c.has("sliding_window") ? *window : c.dim("sliding_window");
     } else if (listed) {
       c.require(types[i] == "full_attention", "layer_types", "must hold full_attention or sliding_attention");
     }

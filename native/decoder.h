@@ -82,8 +82,9 @@ struct LayerNormConfig : DecoderConfig {
 };
 
 // For each layer the window it attends through, 0 for everything, from `layer_types`; `fallback(i)` tells whether layer
-// i slides where the config does not list them.
-std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallback)(int layer));
+// i slides where the config does not list them, `window` how far where it has no sliding_window.
+std::vector<int> layer_windows(const ConfigReader& c, int layers, bool (*fallback)(int layer),
+                               std::optional<int> window = {});
 
 // A list of what every layer is, each one of `known`. Throws config_invalid for another, or for a list of another
 // length.

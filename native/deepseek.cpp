@@ -4,15 +4,15 @@
 
 namespace mlxk {
 
-DeepseekConfig::DeepseekConfig(const ConfigReader& c, const GroupedTopK& routing_defaults)
-    : DecoderConfig(c, false),
+DeepseekConfig::DeepseekConfig(const ConfigReader& c, const Defaults& defaults)
+    : DecoderConfig(c, DecoderFields{.default_norm_eps = defaults.norm_eps}),
       n_routed_experts(c.count_or_zero("n_routed_experts", 0)),
       n_shared_experts(c.count_or_zero("n_shared_experts", 0)),
       moe_intermediate_size(c.dim("moe_intermediate_size", 1407)),
-      first_k_dense_replace(c.integer("first_k_dense_replace", 0, 0, 4096)),
+      first_k_dense_replace(c.integer("first_k_dense_replace", defaults.first_k_dense_replace, 0, 4096)),
       moe_layer_freq(c.count("moe_layer_freq", 1)),
       num_nextn_predict_layers(c.integer("num_nextn_predict_layers", 1, 0, 64)),
-      routing(read_grouped_top_k(c, n_routed_experts, routing_defaults)),
+      routing(read_grouped_top_k(c, n_routed_experts, defaults.routing)),
       latent(LatentShape::read(c, hidden_size, num_attention_heads)) {
   rope = Rope(c, latent.qk_rope_head_dim, 10000.0f, true);
 }

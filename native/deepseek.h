@@ -18,7 +18,15 @@ struct DeepseekConfig : DecoderConfig {
   bool corrected = true;  // the routers have an e_score_correction_bias
   LatentShape latent;
 
-  explicit DeepseekConfig(const ConfigReader& c, const GroupedTopK& routing_defaults = {.k = 1});
+  // What the families that took it over have for fields that a config leaves out.
+  struct Defaults {
+    GroupedTopK routing{.k = 1};
+    float norm_eps = 1e-6f;
+    int first_k_dense_replace = 0;
+  };
+
+  explicit DeepseekConfig(const ConfigReader& c) : DeepseekConfig(c, Defaults()) {}
+  DeepseekConfig(const ConfigReader& c, const Defaults& defaults);
 
   bool sparse(int layer) const;
   std::unique_ptr<Mixer> mixer(const Weights& layer, int index) const;

@@ -48,7 +48,7 @@ GroupedTopK read_grouped_top_k(const ConfigReader& c, int experts, const Grouped
                 .groups = c.count("n_group", 1),
                 .normalize = c.flag("norm_topk_prob", defaults.normalize),
                 .scale = c.positive("routed_scaling_factor", defaults.scale)};
-  if (p.groups > 1) p.top_groups = c.count("topk_group", 1);
+  if (p.groups > 1) p.top_groups = c.count("topk_group", std::min(p.groups, defaults.top_groups));
   if (experts == 0) return p;
   require_top_k(c, p.k, "num_experts_per_tok", experts);
   c.require(experts % p.groups == 0, "n_group", "must divide the number of experts, " + std::to_string(experts));
@@ -80,7 +80,7 @@ Routing choose_grouped(const Array& scores, const Array& correction, const Group
   }
   const Array indices = top_k(choice, p.k);
   Array weights = mx::take_along(scores, indices, -1);
-  if (p.k > 1 && p.normalize) weights = normalized(weights, p.epsilon);
+  if (p.normalize && (p.k > 1 || p.normalize_one)) weights = normalized(weights, p.epsilon);
   return {indices, p.scale == 1 ? weights : weights * p.scale};
 }
 

@@ -58,14 +58,15 @@ struct GroupedTopK {
   int k;
   int groups = 1, top_groups = 1;
   bool normalize = true;
+  bool normalize_one = false;  // the weight of a single expert too
   float scale = 1;
   float epsilon = 0;     // added to the sum that normalizes
   bool softmax = false;  // instead of the sigmoid
   bool by_best = false;  // a group counts by its best expert instead of its best two
 };
 
-// Reads num_experts_per_tok, n_group, topk_group, norm_topk_prob and routed_scaling_factor. `defaults`: k, normalize
-// and scale where the config has no such field; the families differ.
+// Reads num_experts_per_tok, n_group, topk_group, norm_topk_prob and routed_scaling_factor. `defaults`: k,
+// top_groups, normalize and scale where the config has no such field; the families differ.
 GroupedTopK read_grouped_top_k(const ConfigReader& c, int experts, const GroupedTopK& defaults = {.k = 1});
 
 // logits and correction float32; correction [experts], may be empty.

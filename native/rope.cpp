@@ -75,8 +75,9 @@ std::vector<float> proportional(const ConfigReader& scaling, int dims, float bas
 
 // LongRoPE (arXiv 2402.13753) as mlx-lm takes it: the factors for long contexts at every length.
 std::vector<float> longrope(const ConfigReader& scaling, int dims, float base) {
-  const std::vector<float> factors = scaling.floats("long_factor");
   std::vector<float> lambda = wavelengths(dims, base);
+  if (!scaling.has("long_factor")) return lambda;
+  const std::vector<float> factors = scaling.floats("long_factor");
   scaling.require(factors.size() == lambda.size(), "long_factor", "must have one factor for each rotated pair");
   for (size_t i = 0; i < lambda.size(); ++i) {
     scaling.require(factors[i] > 0, "long_factor", "must hold positive factors");
@@ -103,30 +104,30 @@ Rope::Rope(int dims, float theta, bool traditional) {
   parameters_.base = theta;
 }
 
-Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional) {
+Rope::Rope(const ConfigReader& config, int dims, float theta, bool traditional, const char* type) {
   // Newer checkpoints (transformers 5) nest the base and the scaling under rope_parameters.
   const auto nested = config.maybe("rope_parameters");
   const auto scaling = config.has("rope_scaling") ? config.maybe("rope_scaling") : nested;
   const float base =
       nested && nested->has("rope_theta") ? nested->positive("rope_theta") : config.positive("rope_theta", theta);
-  scale(config, scaling, dims, base, traditional);
+  scale(config, scaling, dims, base, traditional, type);
 }
 
 Rope Rope::of_parameters(const ConfigReader& parameters, int dims, float theta, bool traditional) {
   Rope rope;
-  rope.scale(parameters, parameters, dims, parameters.positive("rope_theta", theta), traditional);
+  rope.scale(parameters, parameters, dims, parameters.positive("rope_theta", theta), traditional, "default");
   return rope;
 }
 
 void Rope::scale(const ConfigReader& config, const std::optional<ConfigReader>& scaling, int dims, float base,
-                 bool traditional) {
+                 bool traditional, const char* default_type) {
   config.require(dims > 0 && dims % 2 == 0, "head_dim", "must be even to be rotated");
   config.require(base > 1, "rope_theta", "must be above 1");
 
   parameters_.dims = dims;
   parameters_.traditional = traditional;
   const char* type_field = scaling && scaling->has("type") ? "type" : "rope_type";
-  const std::string type = scaling ? scaling->text(type_field, "default") : "default";
+  const std::string type = scaling ? scaling->text(type_field, default_type) : "default";
   std::vector<float> lambda;
   if (type == "default" || type == "mrope" || type == "dynamic") {
     // The dynamic base differs from the plain one only past max_position_embeddings, which no sequence passes.
@@ -157,10 +158,12 @@ void Rope::scale(const ConfigReader& config, const std::optional<ConfigReader>& 
 float yarn_attention_scale(const ConfigReader& config) {
   const auto scaling = config.maybe(config.has("rope_scaling") ? "rope_scaling" : "rope_parameters");
   if (!scaling) return 1;
-  const std::string type = scaling->text(scaling->has("type") ? "type" : "rope_type", "default");
   const float mscale = scaling->number("mscale_all_dim", 0.0f);
   const float factor = scaling->positive("factor", 1.0f);
-  if (type == "default" || mscale == 0) return 1;
+  // transformers 5 states a type in any case; before, DeepSeek's own code asked for none.
+  if (!config.has("rope_scaling") && scaling->text("rope_type", scaling->text("type", "default")) == "default")
+    return 1;
+  if (mscale == 0) return 1;
   const float s = yarn_magnitude(factor, mscale);
   return s * s;
 }

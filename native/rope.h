@@ -18,8 +18,9 @@ class Rope {
   // The plain rotation with a base of its own.
   Rope(int dims, float theta, bool traditional = false);
   // Reads rope_theta and the scaling from `config`. `dims` of the head are rotated; `theta` is the architecture's
-  // default base. Throws config_invalid for a rope type that is not known.
-  Rope(const ConfigReader& config, int dims, float theta, bool traditional = false);
+  // default base, `type` the kind of scaling where the config scales and names none. Throws config_invalid for a rope
+  // type that is not known.
+  Rope(const ConfigReader& config, int dims, float theta, bool traditional = false, const char* type = "default");
 
   // The same where `parameters` is the object of rope_theta, rope_type and the rest, as of one kind of layer.
   static Rope of_parameters(const ConfigReader& parameters, int dims, float theta, bool traditional = false);
@@ -35,7 +36,7 @@ class Rope {
 
  private:
   void scale(const ConfigReader& config, const std::optional<ConfigReader>& scaling, int dims, float base,
-             bool traditional);
+             bool traditional, const char* default_type);
 
   mx::RopeParameters parameters_;
   float magnitude_ = 1.0f;  // yarn and longrope scale what they rotate

@@ -16,19 +16,20 @@ struct Config : DecoderConfig {
   GroupedTopK routing;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, DecoderFields{.default_norm_eps = 1e-5f}),
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 4}, {"head_dim", 64}}),
+                      DecoderFields{.default_norm_eps = 1e-5f}),
         num_experts(c.count("num_experts", 128)),
         num_shared_experts(c.count_or_zero("num_shared_experts", 1)),
         num_dense_layers(c.integer("num_dense_layers", 2, 0, 4096)),
         moe_intermediate_size(c.dim("moe_intermediate_size", 1024)),
         mup_enabled(c.flag("mup_enabled", true)),
-        routing(read_grouped_top_k(c, num_experts)) {
+        routing(read_grouped_top_k(c, num_experts, {.k = 8})) {
     const std::string score = c.text("score_func", "sigmoid");
     c.require(score == "sigmoid" || score == "softmax", "score_func", "must be sigmoid or softmax");
     routing.softmax = score == "softmax";
     routing.normalize = c.flag("route_norm", true);
     routing.scale = c.positive("route_scale", 2.826f);
-    windows = layer_windows(c, num_hidden_layers, [](int) { return false; });
+    windows = layer_windows(c, num_hidden_layers, [](int) { return false; }, 2048);
     rope = Rope(c, head_dim, 10000.0f);
   }
 

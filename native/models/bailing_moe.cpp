@@ -24,7 +24,7 @@ struct Config : DecoderConfig {
         moe_intermediate_size(c.dim("moe_intermediate_size")),
         first_k_dense_replace(c.integer("first_k_dense_replace", 0, 0, 4096)),
         shared_intermediate_size(c.dim("moe_shared_expert_intermediate_size", moe_intermediate_size)),
-        routing(read_grouped_top_k(c, num_experts)) {
+        routing(read_grouped_top_k(c, num_experts, {.k = 1, .top_groups = 4})) {
     c.require(hidden_size % num_attention_heads == 0, "num_attention_heads", "must divide hidden_size");
     head_dim = hidden_size / num_attention_heads;
     const std::string score = c.text("score_function", "softmax");

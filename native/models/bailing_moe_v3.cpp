@@ -34,7 +34,7 @@ struct Config : DecoderConfig {
   KimiDeltaShape delta;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, {.default_norm_eps = 1e-6f}),
+      : DecoderConfig(c.or_else({{"head_dim", 128}}), {.default_norm_eps = 1e-6f}),
         layer_group_size(c.count("layer_group_size", 4)),
         first_k_dense_replace(c.integer("first_k_dense_replace", 1, 0, 4096)),
         num_experts(c.count("num_experts", 128)),
@@ -42,7 +42,7 @@ struct Config : DecoderConfig {
         shared_intermediate_size(heads_width(c.count("num_shared_experts", 1),
                                              c.dim("moe_shared_expert_intermediate_size", 512),
                                              "num_shared_experts * moe_shared_expert_intermediate_size")),
-        routing(read_grouped_top_k(c, num_experts, {.k = 8, .scale = 2.5f})),
+        routing(read_grouped_top_k(c, num_experts, {.k = 8, .top_groups = 4, .scale = 2.5f})),
         latent(LatentShape::read(c, hidden_size, num_attention_heads)),
         delta{.hidden_size = hidden_size,
               .heads = num_attention_heads,
@@ -50,8 +50,8 @@ struct Config : DecoderConfig {
               .kernel = c.integer("short_conv_kernel_size", 4, 1, 1024),
               .norm_eps = rms_norm_eps,
               .low_rank_decay = false,
-              .low_rank_gate = false,
-              .lower_bound = c.number("kda_lower_bound", -5.0f)} {
+              .low_rank_gate = false} {
+    if (!c.is_null("kda_lower_bound")) delta.lower_bound = c.number("kda_lower_bound", -5.0f);
     for (const char* field : {"kda_safe_gate", "no_kda_lora", "rope_interleave"}) {
       c.require(c.flag(field, true), field, "must be true");
     }

@@ -12,6 +12,7 @@ struct Config : DeepseekConfig {
     tie_word_embeddings = false;
     routing.softmax = routing.by_best = true;
     routing.normalize = corrected = false;
+    rope = Rope(c, latent.qk_rope_head_dim, 10000.0f, true, "yarn");
     if (c.text("topk_method", "greedy") != "group_limited_greedy") routing.groups = routing.top_groups = 1;
   }
 };

@@ -35,7 +35,7 @@ struct Config : DecoderConfig {
         moe_layer_end_index(layer_index(c, "moe_layer_end_index", num_hidden_layers - 1,
                                         [](const auto& l) { return std::ranges::max(l); })),
         moe_layer_interval(c.count("moe_layer_interval", 1)),
-        routing{.k = c.count("moe_k", 1)} {
+        routing{.k = c.count("moe_k", 1), .normalize_one = true} {
     require_top_k(c, routing.k, "moe_k", moe_num_experts);
     if (moe_layer_end_index == -1) moe_layer_end_index = num_hidden_layers - 1;  // the last, as transformers has it
     const std::string act = c.text("moe_gate_act", "softmax");

@@ -16,7 +16,8 @@ struct Config : DecoderConfig {
   Mamba2Shape mamba;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, true),
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 2}, {"head_dim", 64}}),
+                      DecoderFields{.tied = true, .default_norm_eps = 1e-5f}),
         attention_bias(c.flag("attention_bias", false)),
         embedding_multiplier(c.positive("embedding_multiplier", 5.656854249492381f)),
         lm_head_multiplier(c.positive("lm_head_multiplier", 0.0390625f)),

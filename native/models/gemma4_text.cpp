@@ -28,9 +28,11 @@ struct Config : DecoderConfig {
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, {.tied = true, .default_norm_eps = 1e-6f}),
         num_kv_shared_layers(c.integer("num_kv_shared_layers", 20, 0, num_hidden_layers - 1)),
-        hidden_size_per_layer_input(c.count_or_zero("hidden_size_per_layer_input", 256)),
+        hidden_size_per_layer_input(
+            c.count_or_zero("hidden_size_per_layer_input", c.is_null("hidden_size_per_layer_input") ? 0 : 256)),
         vocab_size_per_layer_input(c.dim("vocab_size_per_layer_input", 262144)),
-        final_logit_softcapping(c.positive("final_logit_softcapping", 30.0f)),
+        final_logit_softcapping(c.is_null("final_logit_softcapping") ? 0
+                                                                     : c.positive("final_logit_softcapping", 30.0f)),
         attention_k_eq_v(c.flag("attention_k_eq_v", false)),
         use_double_wide_mlp(c.flag("use_double_wide_mlp", true)),
         enable_moe_block(c.flag("enable_moe_block", false)) {
@@ -268,7 +270,8 @@ class Gemma4Text final : public Decoder<Config, Block> {
   }
 
   Array logits(const Array& hidden) const override {
-    return soft_cap(Decoder::logits(hidden), config().final_logit_softcapping);
+    const float cap = config().final_logit_softcapping;
+    return cap > 0 ? soft_cap(Decoder::logits(hidden), cap) : Decoder::logits(hidden);
   }
 
  private:

@@ -7,7 +7,7 @@ namespace mlxk {
 namespace {
 
 struct Config : DeepseekConfig {
-  explicit Config(const ConfigReader& c) : DeepseekConfig(c, {.k = 4, .scale = 1.8f}) {
+  explicit Config(const ConfigReader& c) : DeepseekConfig(c, {{.k = 4, .scale = 1.8f}, 1e-5f, 1}) {
     tie_word_embeddings = false;
     require_noaux_tc(c);
     routing.epsilon = 1e-20f;

@@ -12,13 +12,14 @@ struct Config : DecoderConfig {
   int num_local_experts, num_experts_per_tok;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, false),
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 8}, {"head_dim", 64}}),
+                      DecoderFields{.default_norm_eps = 1e-5f}),
         num_local_experts(c.count("num_local_experts", 128)),
         num_experts_per_tok(c.count("num_experts_per_tok", 4)) {
     tie_word_embeddings = false;
     require_top_k(c, num_experts_per_tok, "num_experts_per_tok", num_local_experts);
     rope = Rope(c, head_dim, 150000.0f);
-    windows = layer_windows(c, num_hidden_layers, [](int layer) { return layer % 2 == 0; });
+    windows = layer_windows(c, num_hidden_layers, [](int layer) { return layer % 2 == 0; }, 128);
   }
 
   AttentionShape attention(int layer) const {

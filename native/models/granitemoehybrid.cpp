@@ -76,7 +76,7 @@ struct Config : DecoderConfig {
                         .groups = c.count("mamba_n_groups"),
                         .state_size = c.dim("mamba_d_state"),
                         .kernel = c.integer("mamba_d_conv", 4, 1, 1024),
-                        .conv_bias = c.flag("mamba_conv_bias", true),
+                        .conv_bias = c.flag("mamba_conv_bias", false),
                         .bias = c.flag("mamba_proj_bias", false),
                         .out_bias = c.flag("mamba_proj_bias", false),
                         .limit = TimeStepLimit::read(c, {0.001f, 100.0f}),

@@ -27,7 +27,8 @@ struct Config : DecoderConfig {
         num_shared_experts(c.count_or_zero("num_shared_experts", 0)),
         first_k_dense_replace(c.integer("first_k_dense_replace", 0, 0, 4096)),
         moe_layer_freq(c.count("moe_layer_freq", 1)),
-        latent(LatentShape::read(c, hidden_size, num_attention_heads)) {
+        latent(LatentShape::read(c.or_else({{"qk_nope_head_dim", head_dim}, {"v_head_dim", head_dim}}), hidden_size,
+                                 num_attention_heads)) {
     const ConfigReader linear = c.child("linear_attn_config");
     kda_layers = linear.ints("kda_layers", 1, num_hidden_layers);
     delta = {.hidden_size = hidden_size,

@@ -37,7 +37,8 @@ struct Config : DecoderConfig {
 };
 
 Config::Config(const ConfigReader& c)
-    : DecoderConfig(c, DecoderFields{.default_norm_eps = 1e-6f}),
+    : DecoderConfig(c.or_else({{"num_attention_heads", 48}, {"num_key_value_heads", 8}, {"head_dim", 128}}),
+                    DecoderFields{.default_norm_eps = 1e-6f}),
       attention_bias(c.flag("attention_bias", false)),
       qkv_bias(c.flag("qkv_bias", false)),
       gating(true),
@@ -66,7 +67,7 @@ Config::Config(const ConfigReader& c)
                 "must hold multiples of num_key_value_heads");
     }
   }
-  windows = layer_windows(c, num_hidden_layers, [](int) { return false; });
+  windows = layer_windows(c, num_hidden_layers, [](int) { return false; }, 512);
   const auto parameters = c.maybe("rope_parameters");
   const auto rope_of = [&](const char* kind) {
     const auto p = parameters ? parameters->maybe(kind) : std::nullopt;

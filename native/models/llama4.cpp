@@ -27,7 +27,7 @@ struct Config : DecoderConfig {
     c.require(k == 1, "num_experts_per_tok", "must be 1, got " + std::to_string(k));
     // A number or a flag, of which only whether it is zero counts.
     const Json* tuning = c.find("attn_temperature_tuning");
-    const bool tuned = !tuning             ? true
+    const bool tuned = !tuning             ? !c.is_null("attn_temperature_tuning")
                        : tuning->is_bool() ? tuning->as_bool()
                                            : c.number("attn_temperature_tuning") != 0;
     if (tuned) growth = {c.number("attn_scale", 0.1f), c.positive("floor_scale", 8192.0f), 1};

@@ -26,7 +26,7 @@ struct Config : DecoderConfig {
         attention_bias(c.flag("attention_bias", false)) {
     split_heads(c);  // the width of the values
     residual_multiplier = c.positive("scale_depth") / std::sqrt(static_cast<float>(num_hidden_layers));
-    rope = Rope(c, qk_rope_head_dim, 1000000.0f);
+    rope = Rope(c, qk_rope_head_dim, 1000000.0f, false, "longrope");
   }
 
   int query_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }

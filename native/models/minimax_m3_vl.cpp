@@ -55,7 +55,8 @@ std::vector<bool> read_sparse(const ConfigReader& c, const char* kinds, const ch
 }
 
 Config::Config(const ConfigReader& c)
-    : DecoderConfig(c, DecoderFields{.default_norm_eps = 1e-6f}),
+    : DecoderConfig(c.or_else({{"num_key_value_heads", 4}, {"head_dim", 128}}),
+                    DecoderFields{.default_norm_eps = 1e-6f}),
       dense_intermediate_size(c.dim("dense_intermediate_size", 12288)),
       shared_intermediate_size(c.dim("shared_intermediate_size", 3072)),
       num_local_experts(c.count("num_local_experts", 128)),

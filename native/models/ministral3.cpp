@@ -13,7 +13,7 @@ struct Config : DecoderConfig {
   explicit Config(const ConfigReader& c)
       : DecoderConfig(c, true), growth(PositionScale::read(c.child("rope_parameters"))) {
     rope = Rope(c, head_dim, 10000.0f);
-    windows = layer_windows(c, num_hidden_layers, [](int) { return false; });
+    windows = layer_windows(c, num_hidden_layers, [](int) { return false; }, 0);
   }
 
   std::unique_ptr<Mixer> mixer(const Weights& w, int layer) const;

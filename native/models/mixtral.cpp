@@ -11,7 +11,7 @@ struct Config : DecoderConfig {
   int num_local_experts, num_experts_per_tok;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, false),
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 8}}), DecoderFields{.default_norm_eps = 1e-5f}),
         num_local_experts(c.count("num_local_experts", 8)),
         num_experts_per_tok(c.count("num_experts_per_tok", 2)) {
     require_top_k(c, num_experts_per_tok, "num_experts_per_tok", num_local_experts);

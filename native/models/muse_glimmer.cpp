@@ -16,7 +16,7 @@ struct Config : DecoderConfig {
   std::vector<float> layer_rope_theta;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, {.default_norm_eps = 1e-5f}),
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 2}}), {.default_norm_eps = 1e-5f}),
         post_norm_eps(c.positive("post_norm_eps", 1e-8f)),
         qk_scale_factor(c.positive("qk_scale_factor", 3.87f)),
         output_multiplier(c.positive("output_multiplier", 0.19611613513818404f)),

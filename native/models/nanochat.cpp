@@ -11,7 +11,8 @@ namespace mlxk {
 namespace {
 
 struct Config : DecoderConfig {
-  explicit Config(const ConfigReader& c) : DecoderConfig(c, {.default_norm_eps = 1e-5f}) {
+  explicit Config(const ConfigReader& c)
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 10}}), {.default_norm_eps = 1e-5f}) {
     split_heads(c);
     rms_norm_eps = 1e-5f;
     tie_word_embeddings = false;

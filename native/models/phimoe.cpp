@@ -15,14 +15,14 @@ struct Config : LayerNormConfig {
   float router_jitter_noise;
 
   explicit Config(const ConfigReader& c)
-      : LayerNormConfig(c, DecoderFields{.default_norm_eps = 1e-6f}),
+      : LayerNormConfig(c.or_else({{"num_key_value_heads", 8}}), DecoderFields{.default_norm_eps = 1e-6f}),
         num_local_experts(c.count("num_local_experts", 16)),
         num_experts_per_tok(c.count("num_experts_per_tok", 2)),
         router_jitter_noise(c.number("router_jitter_noise", 0.01f)) {
     require_top_k(c, num_experts_per_tok, "num_experts_per_tok", num_local_experts);
     tie_word_embeddings = false;
     lm_head_bias = true;
-    rope = Rope(c, head_dim, 10000.0f);
+    rope = Rope(c, head_dim, 10000.0f, false, "longrope");
   }
 
   AttentionShape attention(int layer) const {

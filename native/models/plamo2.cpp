@@ -18,7 +18,7 @@ struct Config : DecoderConfig {
   bool mamba_enabled;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, {.tied = true, .default_norm_eps = 1e-6f}),
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 4}}), {.tied = true, .default_norm_eps = 1e-6f}),
         mamba_d_state(c.dim("mamba_d_state", 64)),
         mamba_d_conv(c.integer("mamba_d_conv", 4, 1, 1024)),
         mamba_num_heads(c.count("mamba_num_heads", 64)),

@@ -11,7 +11,8 @@ struct Config : DecoderConfig {
   Rope local;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, {.tied = true, .default_norm_eps = 1e-6f}),
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 4}, {"head_dim", 128}}),
+                      {.tied = true, .default_norm_eps = 1e-6f}),
         window_size(c.dim(c.has("sliding_window") ? "sliding_window" : "window_size", 2048)),
         sliding_window_pattern(c.count("sliding_window_pattern", 8)) {
     c.require(head_dim % 2 == 0, "head_dim", "must be even to be rotated");

@@ -43,7 +43,8 @@ struct Config : DecoderConfig {
 
  private:
   Config(const ConfigReader& c, bool tied)
-      : DecoderConfig(c, {.tied = tied, .intermediate_size = nullptr, .default_norm_eps = 1e-6f}),
+      : DecoderConfig(c.or_else({{"num_key_value_heads", 8}}),
+                      {.tied = tied, .intermediate_size = nullptr, .default_norm_eps = 1e-6f}),
         full_attention_interval(c.count("full_attention_interval", 4)),
         num_experts(c.count_or_zero("num_experts", 0)),
         num_experts_per_tok(num_experts > 0 ? c.count("num_experts_per_tok") : 0),

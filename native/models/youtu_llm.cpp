@@ -13,7 +13,8 @@ struct Config : DecoderConfig {
   LatentShape latent;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, true), latent(LatentShape::read(c, hidden_size, num_attention_heads)) {
+      : DecoderConfig(c, DecoderFields{.tied = true, .default_norm_eps = 1e-6f}),
+        latent(LatentShape::read(c, hidden_size, num_attention_heads)) {
     latent.norm_eps = rms_norm_eps;
     latent.scale = 1 / std::sqrt(static_cast<float>(latent.qk_nope_head_dim + latent.qk_rope_head_dim));
     rope = Rope(c, latent.qk_rope_head_dim, 1600000.0f, c.flag("rope_traditional", true));
