@@ -223,6 +223,17 @@ export interface NativeConversionJob {
   from?: NativeQuantization;
   /** Added to every number, before the cast. */
   add?: number;
+  /** Every number is multiplied by it, before the cast. */
+  times?: number;
+  /** The biases of the source are multiplied by it. */
+  biasTimes?: number;
+  /** Of a float8 source, one after the other for matrices of `matrixRows` rows; it is bfloat16 once read. */
+  blockScales?: {
+    scales: NativeByteSource;
+    matrixRows: number;
+    blockRows: number;
+    blockColumns: number;
+  };
   cast?: 'F16' | 'BF16' | 'F32';
   to?: NativeQuantization;
   /** Undoes llama.cpp's order of the rows of a rotated projection with this many heads. */

@@ -289,20 +289,71 @@ bool quantization_supported(const Quantization& q) {
   return false;
 }
 
+namespace {
+
+std::optional<ConfigReader> stated_quantization(const ConfigReader& config) {
+  if (config.has("quantization_config")) return config.maybe("quantization_config");
+  const Json* text = config.find("text_config");
+  return text && text->is_object() ? config.child("text_config").maybe("quantization_config") : std::nullopt;
+}
+
+Quantization read_awq(const ConfigReader& c) {
+  const int bits = c.integer("bits", 4, 1, kMaxBits), group_size = c.integer("group_size", 128, -1, kMaxGroup);
+  const std::string version = c.text("version", "gemm");
+  if (bits != 4) unsupported(c.path("bits") + " must be 4 with the method awq, got " + std::to_string(bits));
+  if (version != "gemm" && version != "GEMM") {
+    unsupported(c.path("version") + " must be gemm with the method awq, got " + quoted(version));
+  }
+  const Quantization q{group_size, bits, "affine"};
+  if (quantization_supported(q)) return q;
+  unsupported(c.path("group_size") + " must be 32, 64 or 128 with the method awq, got " + std::to_string(group_size));
+}
+
+Quantization read_compressed_tensors(const ConfigReader& c) {
+  const std::string format = c.text("format", "");
+  if (format == "mxfp4-pack-quantized") return {32, 4, "mxfp4"};
+  if (format != "pack-quantized") {
+    unsupported(c.path("format") + " must be pack-quantized or mxfp4-pack-quantized with the method " +
+                "compressed-tensors, got " + quoted(format));
+  }
+  const auto groups = c.maybe("config_groups");
+  if (!groups) return {32, 4, "affine"};
+  for (const auto& [name, group] : groups->json().as_object().members()) {
+    const auto weights = groups->child(name).maybe("weights");
+    if (!weights) continue;
+    const int bits = weights->integer("num_bits", 4, 1, kMaxBits);
+    if (bits != 4) unsupported(weights->path("num_bits") + " must be 4, got " + std::to_string(bits));
+    if (!weights->flag("symmetric", true)) unsupported(weights->path("symmetric") + " must be true");
+  }
+  return {32, 4, "affine"};
+}
+
+}  // namespace
+
+std::optional<ConfigReader> foreign_quantization(const ConfigReader& config) {
+  if (config.has("quantization")) return std::nullopt;
+  auto stated = stated_quantization(config);
+  if (stated && !stated->has("quant_method")) return std::nullopt;
+  return stated;
+}
+
 QuantizationConfig read_quantization(const ConfigReader& config) {
   if (auto own = config.maybe("quantization")) return read_layers(*own);
-  auto foreign = config.maybe("quantization_config");
+  const auto foreign = stated_quantization(config);
   if (!foreign) return {};
   if (!foreign->has("quant_method")) return read_layers(*foreign);
-  // These two methods of other toolkits store what MLX computes with; awq, gptq and the rest do
-  // not, although some of them also write `bits` and `group_size`.
   const std::string method = foreign->text("quant_method");
   if (method == "mxfp4") return {Quantization{32, 4, method}, {}};
   if (method == "mxfp8") return {Quantization{32, 8, method}, {}};
+  if (method == "fp8") return {};
+  if (method == "awq") return {read_awq(*foreign), {}};
+  if (method == "compressed-tensors") return {read_compressed_tensors(*foreign), {}};
   // The architecture of that name repacks its ternary matrices itself.
   if (method == "bitnet" && config.text("model_type", "") == method) return {};
+  if (method == "bitnet") return {Quantization{64, 2, "affine"}, {}};
   unsupported(foreign->path("quant_method") + " is " + quoted(method) +
-              "; supported are models quantized by MLX, and the methods mxfp4 and mxfp8");
+              "; supported are models quantized by MLX, and the methods awq, bitnet, compressed-tensors, fp8, mxfp4 " +
+              "and mxfp8");
 }
 
 }  // namespace mlxk

@@ -93,7 +93,12 @@ struct QuantizationConfig {
   std::map<std::string, std::optional<Quantization>> layers;
 };
 
-// Reads `quantization`, or `quantization_config` where that has the same shape (bits, group_size).
+// What another toolkit says of how it stored the weights: the `quantization_config` with a quant_method, of a config
+// without MLX's own `quantization`.
+std::optional<ConfigReader> foreign_quantization(const ConfigReader& config);
+
+// Reads `quantization`, or `quantization_config` where that has the same shape (bits, group_size), or what
+// ForeignStorage makes of the methods fp8, awq, compressed-tensors and bitnet.
 // A combination MLX has no kernel for is refused with reason quantization_unsupported.
 QuantizationConfig read_quantization(const ConfigReader& config);
 

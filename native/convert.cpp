@@ -58,9 +58,12 @@ uint64_t interleaved_row(uint64_t row, uint64_t head_rows) {
 }
 
 bool is_copy(const ConversionJob& job) {
-  return !job.from && !job.to && !job.weight.block && job.interleaved_heads == 0 && job.add == 0 &&
-         (!job.cast || dtype_of(*job.cast) == job.weight.dtype);
+  return !job.from && !job.to && !job.weight.block && job.interleaved_heads == 0 && job.add == 0 && job.times == 1 &&
+         !job.block_scales && (!job.cast || dtype_of(*job.cast) == job.weight.dtype);
 }
+
+// Blocks of `size` that cover `length`.
+uint64_t blocks_in(uint64_t length, uint64_t size) { return length / size + (length % size != 0 ? 1 : 0); }
 
 uint64_t times(uint64_t a, uint64_t b) {
   uint64_t product = 0;
@@ -83,7 +86,7 @@ Conversion::Conversion(ConversionPlan plan) : plan_(std::move(plan)) {
 }
 
 void Conversion::check(const ConversionJob& job) const {
-  auto source = [&](const ByteSource& from, uint64_t row_bytes) {
+  auto source = [&](const ByteSource& from, uint64_t rows, uint64_t row_bytes) {
     uint64_t bytes = 0;
     for (const ByteSource::Part& part : from.parts) {
       if (part.file >= files_.size()) invalid("plan_invalid", "a source file is missing from the plan");
@@ -93,9 +96,9 @@ void Conversion::check(const ConversionJob& job) const {
       }
       bytes += part.bytes;
     }
-    if (bytes != from.bytes || bytes != times(job.rows, row_bytes)) {
-      invalid("plan_invalid", "a matrix of " + std::to_string(job.rows) + " rows has " + std::to_string(bytes) +
-                                  " bytes in its source");
+    if (bytes != from.bytes || bytes != times(rows, row_bytes)) {
+      invalid("plan_invalid",
+              "a matrix of " + std::to_string(rows) + " rows has " + std::to_string(bytes) + " bytes in its source");
     }
   };
   auto target = [&](const TensorPlace& place, uint64_t row_bytes, Dtype dtype) {
@@ -126,17 +129,27 @@ void Conversion::check(const ConversionJob& job) const {
   if (job.from) whole(*job.from);
   if (job.to) whole(*job.to);
 
-  source(job.weight, job.from ? packed_row(*job.from) : source_row_bytes(job.weight, job.columns));
+  if (job.block_scales) {
+    const BlockScales& blocks = *job.block_scales;
+    const bool sound = blocks.matrix_rows > 0 && job.rows % blocks.matrix_rows == 0 && blocks.block_rows > 0 &&
+                       blocks.block_columns > 0 && job.weight.dtype == Dtype::F8_E4M3 && !job.weight.block &&
+                       !job.from && !blocks.scales.block;
+    if (!sound) invalid("plan_invalid", "the scales of a float8 matrix do not fit it");
+    source(blocks.scales, job.rows / blocks.matrix_rows * blocks_in(blocks.matrix_rows, blocks.block_rows),
+           times(blocks_in(job.columns, blocks.block_columns), dtype_size(blocks.scales.dtype)));
+  }
+  source(job.weight, job.rows, job.from ? packed_row(*job.from) : source_row_bytes(job.weight, job.columns));
   const bool affine_source = job.from && job.from->mode == "affine";
   if (job.from.has_value() != job.scales.has_value() || affine_source != job.biases.has_value()) {
     invalid("plan_invalid", "a quantized matrix needs its scales, and biases when it is affine");
   }
-  if (job.scales) source(*job.scales, groups(*job.from) * dtype_size(job.scales->dtype));
-  if (job.biases) source(*job.biases, groups(*job.from) * dtype_size(job.biases->dtype));
+  if (job.scales) source(*job.scales, job.rows, groups(*job.from) * dtype_size(job.scales->dtype));
+  if (job.biases) source(*job.biases, job.rows, groups(*job.from) * dtype_size(job.biases->dtype));
 
   // The type of the numbers between source and quantization.
   Dtype type = job.weight.dtype;
   if (job.weight.block) type = Dtype::F32;
+  if (job.block_scales) type = Dtype::BF16;
   if (job.from) type = affine_source ? job.scales->dtype : Dtype::BF16;
   if (job.cast) type = dtype_of(*job.cast);
   if (!is_copy(job)) numeric_type(type);
@@ -203,14 +216,17 @@ void Conversion::convert(const ConversionJob& job, uint64_t first, uint64_t coun
               groups = columns / q.group_size;
     const Array weight = read(job.weight, first, {rows, words}, 0);
     const Array scales = read(*job.scales, first, {rows, groups}, 0);
-    const Array biases = affine ? cast(read(*job.biases, first, {rows, groups}, 0)) : Array();
+    Array biases = affine ? read(*job.biases, first, {rows, groups}, 0) : Array();
+    if (affine && job.bias_times != 1) biases = biases * job.bias_times;
+    if (affine) biases = cast(biases);
     const Array typed = affine ? cast(scales) : scales;
     matrix = mx::dequantize(weight, typed, biases, q, affine ? typed.dtype() : job.cast.value_or(mx::Type::bf16));
   } else {
     const uint64_t head = job.interleaved_heads > 0 ? job.rows / job.interleaved_heads : 0;
-    matrix = read(job.weight, first, {rows, columns}, head);
+    matrix = job.block_scales ? read_float8(job, first, count) : read(job.weight, first, {rows, columns}, head);
+    if (job.times != 1) matrix = matrix * job.times;
     if (job.add != 0) matrix = mx::astype(matrix, mx::Type::f32) + job.add;
-    matrix = job.cast ? cast(matrix) : mx::astype(matrix, kept_type(job.weight));
+    matrix = job.cast ? cast(matrix) : mx::astype(matrix, job.block_scales ? mx::Type::bf16 : kept_type(job.weight));
   }
   if (!job.to) {
     write(job.weight_to, first, matrix);
@@ -222,6 +238,29 @@ void Conversion::convert(const ConversionJob& job, uint64_t first, uint64_t coun
   write(job.weight_to, first, parts.weight);
   write(*job.scales_to, first, parts.scales);
   if (parts.biases) write(*job.biases_to, first, parts.biases);
+}
+
+Array Conversion::read_float8(const ConversionJob& job, uint64_t first, uint64_t count) const {
+  const BlockScales& blocks = *job.block_scales;
+  const int rows = static_cast<int>(count), columns = static_cast<int>(job.columns);
+  const uint64_t each = blocks_in(blocks.matrix_rows, blocks.block_rows);
+  std::vector<uint32_t> at;  // the row of scales of each row, from the first one's
+  for (uint64_t row = first; row < first + count; ++row) {
+    const uint64_t scales = row / blocks.matrix_rows * each + row % blocks.matrix_rows / blocks.block_rows;
+    at.push_back(static_cast<uint32_t>(scales));
+  }
+  const uint32_t from = at.front();
+  const int scale_rows = static_cast<int>(at.back() - from + 1);
+  const int scale_columns = static_cast<int>(blocks_in(job.columns, blocks.block_columns));
+  for (uint32_t& row : at) row -= from;
+  const Array scales = mx::take(read(blocks.scales, from, {scale_rows, scale_columns}, 0), mx::from_ids(at, {rows}), 0);
+  const int width = static_cast<int>(std::min(blocks.block_columns, job.columns));
+  const Array all = mx::slice(mx::repeat(scales, width, 1), 1, 0, columns);
+
+  Memory codes = allocate(times(count, job.columns));
+  read_bytes(job.weight, first * job.columns, count * job.columns, codes.get());
+  const Array bytes = mx::from_memory(codes.release(), {rows, columns}, mx::Type::u8, std::free);
+  return mx::astype(mx::from_fp8(bytes, mx::Type::bf16) * all, mx::Type::bf16);
 }
 
 Array Conversion::read(const ByteSource& source, uint64_t first, const mx::Shape& shape,

@@ -31,6 +31,12 @@ struct ByteSource {
   uint64_t bytes = 0;              // of all parts
 };
 
+// The scales of float8 matrices that lie one below the other, one for each block of a matrix.
+struct BlockScales {
+  ByteSource scales;
+  uint64_t matrix_rows = 0, block_rows = 0, block_columns = 0;
+};
+
 struct TensorPlace {
   size_t shard, tensor;
 };
@@ -42,7 +48,10 @@ struct ConversionJob {
   ByteSource weight;
   std::optional<ByteSource> scales, biases;  // of a source that MLX quantized
   std::optional<mx::QuantizedShape> from;
-  float add = 0;  // to every number of a plain source, before the cast
+  float add = 0;    // to every number of a plain source, before the cast
+  float times = 1;  // likewise
+  float bias_times = 1;
+  std::optional<BlockScales> block_scales;  // of float8, which is bfloat16 once read
   // Of an affine source the scales and biases are cast, as mlx-lm does; the other modes unpack to this type.
   std::optional<mx::Type> cast;
   std::optional<mx::QuantizedShape> to;
@@ -82,6 +91,7 @@ class Conversion {
   uint64_t rows_per_step(const ConversionJob& job) const;
   void check(const ConversionJob& job) const;
   void convert(const ConversionJob& job, uint64_t first, uint64_t count);
+  Array read_float8(const ConversionJob& job, uint64_t first, uint64_t count) const;
   Array read(const ByteSource& source, uint64_t first, const mx::Shape& shape, uint64_t interleaved_rows) const;
   void read_bytes(const ByteSource& source, uint64_t begin, uint64_t size, void* to) const;
   void write(const TensorPlace& place, uint64_t first, const Array& rows);

@@ -104,6 +104,19 @@ ConversionJob read_job(const Json& value) {
     if (!add->is_number()) refuse("add is not a number");
     job.add = static_cast<float>(add->as_double());
   }
+  const auto factor = [&](const char* name, float& to) {
+    const Json* stated = optional(value, name);
+    if (stated && !stated->is_number()) refuse(std::string(name) + " is not a number");
+    if (stated) to = static_cast<float>(stated->as_double());
+  };
+  factor("times", job.times);
+  factor("biasTimes", job.bias_times);
+  if (const Json* blocks = optional(value, "blockScales")) {
+    job.block_scales = BlockScales{.scales = read_source(member(*blocks, "scales")),
+                                   .matrix_rows = whole(member(*blocks, "matrixRows"), "matrixRows"),
+                                   .block_rows = whole(member(*blocks, "blockRows"), "blockRows"),
+                                   .block_columns = whole(member(*blocks, "blockColumns"), "blockColumns")};
+  }
   if (const Json* cast = optional(value, "cast")) job.cast = read_cast(*cast);
   if (const Json* to = optional(value, "to")) job.to = read_quantized(*to);
   if (const Json* heads = optional(value, "interleavedHeads")) {

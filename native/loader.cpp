@@ -12,10 +12,11 @@ namespace {
 
 constexpr int kDefaultContext = 4096;  // for a config that states no max_position_embeddings
 
-std::string largest_type(const Checkpoint& checkpoint, const QuantizationConfig& quantization) {
+std::string largest_type(const Checkpoint& checkpoint, const ForeignStorage& storage,
+                         const QuantizationConfig& quantization) {
   std::map<std::string, uint64_t> bytes;
   for (const auto& tensor : checkpoint.tensors()) {
-    bytes[mx::type_name(array_type(tensor.entry.dtype))] += tensor.entry.bytes();
+    bytes[mx::type_name(storage.type_of(tensor.entry))] += tensor.entry.bytes();
   }
   const auto most =
       std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
@@ -38,7 +39,7 @@ int context_of(const ConfigReader& config) {
 }  // namespace
 
 Loader::Loader(const std::string& folder, int context_length, uint64_t memory_bytes)
-    : checkpoint_(Checkpoint::open(folder)) {
+    : checkpoint_(Checkpoint::open(folder)), storage_(checkpoint_) {
   const ConfigReader config = checkpoint_.config();
   info_.model_type = config.text("model_type");
   factory_ = find_model(info_.model_type);
@@ -48,8 +49,8 @@ Loader::Loader(const std::string& folder, int context_length, uint64_t memory_by
                                     std::to_string(context_length));
   }
   info_.context_length = context_length > 0 ? context_length : positions;
-  info_.weight_bytes = checkpoint_.total_bytes();
-  info_.weight_type = largest_type(checkpoint_, read_quantization(config));
+  info_.weight_bytes = storage_.bytes();
+  info_.weight_type = largest_type(checkpoint_, storage_, read_quantization(config));
 
   const uint64_t in_use = mx::active_memory();
   if (in_use + info_.weight_bytes > memory_bytes) {
@@ -63,10 +64,12 @@ void Loader::check(const std::string& folder) {
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const ConfigReader config = checkpoint.config();
   const ModelFactory factory = find_model(config.text("model_type"));
+  ForeignStorage storage(checkpoint);
   std::map<std::string, Array> tensors;
   for (const auto& [entry, file] : checkpoint.tensors()) {
     const mx::Shape shape(entry.shape.begin(), entry.shape.end());
     tensors.emplace(entry.name, mx::zeros(shape, array_type(entry.dtype)));  // never evaluated, so without memory
+    storage.absorb(entry.name, tensors, false);
   }
   const Weights weights(std::move(tensors), read_quantization(config));
   factory(config, weights);
@@ -78,6 +81,7 @@ bool Loader::step() {
   while (next_ < checkpoint_.tensors().size() && read < kStepBytes) {
     const auto& tensor = checkpoint_.tensors()[next_++];
     tensors_.emplace(tensor.entry.name, read_tensor(checkpoint_.files()[tensor.file], tensor.entry));
+    storage_.absorb(tensor.entry.name, tensors_);
     read += tensor.entry.bytes();
   }
   done_bytes_ += read;

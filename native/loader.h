@@ -10,6 +10,7 @@
 
 #include "adapter.h"
 #include "checkpoint.h"
+#include "foreign_storage.h"
 #include "model.h"
 #include "mx.h"
 
@@ -64,6 +65,7 @@ class Loader {
   static constexpr uint64_t kStepBytes = uint64_t{32} << 20;
 
   Checkpoint checkpoint_;
+  ForeignStorage storage_;
   ModelFactory factory_;
   ModelInfo info_;
   std::map<std::string, Array> tensors_;

@@ -379,6 +379,7 @@ Array tril(const Array& a, int diagonal) { return call(mlx_tril, raw(a), diagona
 Array view(const Array& a, Type type) { return call(mlx_view, raw(a), to_c(type)); }
 
 Array astype(const Array& a, Type type) { return a.dtype() == type ? a : call(mlx_astype, raw(a), to_c(type)); }
+Array from_fp8(const Array& codes, Type type) { return call(mlx_from_fp8, raw(codes), to_c(type)); }
 Array contiguous(const Array& a) { return call(mlx_contiguous, raw(a), false); }
 
 Array take(const Array& a, const Array& indices, int axis) { return call(mlx_take_axis, raw(a), raw(indices), axis); }

@@ -116,6 +116,7 @@ Array tril(const Array& a, int diagonal);  // zeros above the diagonal of the la
 // The same bytes read as another type; the last axis grows or shrinks with the size.
 Array view(const Array& a, Type type);
 Array astype(const Array& a, Type type);
+Array from_fp8(const Array& codes, Type type);  // bytes of float8 (E4M3) to numbers
 Array contiguous(const Array& a);
 
 // --- indexing ------------------------------------------------------------------------------------------------------

@@ -81,6 +81,18 @@ void Weights::rename(std::string_view from, std::string_view to) const {
   for (const auto& [name, tensor] : store_->tensors) {
     if (name == old || name.starts_with(scope)) names.push_back(name);
   }
+  auto& layers = store_->quantization.layers;
+  std::vector<std::string> entries;
+  for (auto entry = layers.lower_bound(old); entry != layers.end() && entry->first.starts_with(old); ++entry) {
+    if (entry->first == old || entry->first.starts_with(scope)) entries.push_back(entry->first);
+  }
+  // A tensor may get a name of its own below the module's: the module stays.
+  if (full(to).starts_with(scope)) entries.clear();
+  for (const std::string& name : entries) {
+    auto node = layers.extract(name);
+    node.key() = full(to) + name.substr(old.size());
+    layers.insert(std::move(node));
+  }
   for (const std::string& name : names) {
     auto node = store_->tensors.extract(name);
     node.key() = full(to) + name.substr(old.size());
@@ -107,6 +119,10 @@ void Weights::stack(std::string_view from, int count, std::string_view module, s
 
 void Weights::split(std::string_view from, const std::vector<std::pair<std::string, int>>& parts, int groups) const {
   const Weights source = (*this)[from];
+  auto& layers = store_->quantization.layers;
+  if (const auto entry = layers.find(source.prefix_); entry != layers.end()) {
+    for (const auto& [name, count] : parts) layers.emplace(full(name), entry->second);
+  }
   for (const char* leaf : {"weight", "scales", "biases", "bias"}) {
     if (!source.has(leaf)) continue;
     const Array whole = source.peek(leaf);

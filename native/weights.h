@@ -50,7 +50,7 @@ class Weights {
   // Rewriting checkpoints that are laid out otherwise, before anything is taken. Names are below this scope; where the
   // tensors to rewrite are not there, nothing happens.
 
-  // Every tensor named `from` or below it is then named `to`.
+  // Every tensor named `from` or below it is then named `to`, and what config.json says of its quantization goes along.
   void rename(std::string_view from, std::string_view to) const;
   // Replaces the tensor `name`, or adds it.
   void put(std::string_view name, const Array& tensor) const;
@@ -58,7 +58,8 @@ class Weights {
   // axis. An expert that lacks a tensor, or has another shape, is noted for `finish`.
   void stack(std::string_view from, int count, std::string_view module, std::string_view to) const;
   // Splits the rows (outputs) of module `from`, packed or not, into modules of the given numbers of rows; with `groups`
-  // the rows hold so many times the parts, one below the other, and every part collects its share of each.
+  // the rows hold so many times the parts, one below the other, and every part collects its share of each. What
+  // config.json says of the quantization of `from` holds for the parts.
   void split(std::string_view from, const std::vector<std::pair<std::string, int>>& parts, int groups = 1) const;
 
   // Drops the tensor `name`.

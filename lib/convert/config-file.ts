@@ -4,6 +4,7 @@
 
 import { stringify } from 'lossless-json';
 
+import { isObject } from '../cache/model-folder.js';
 import type { Config } from './source.js';
 
 /** @param quantization new `quantization`; `null` removes the source's, `undefined` keeps it */
@@ -19,6 +20,10 @@ export function newConfig(
     delete made['quantization'];
     delete made['quantization_config'];
     if (quantization !== null) made['quantization'] = quantization;
+    const { quantization_config: stated, ...text } = isObject(made['text_config'])
+      ? made['text_config']
+      : {};
+    if (stated !== undefined) made['text_config'] = text;
   }
   if (made['quantization'] !== undefined) made['quantization_config'] = made['quantization'];
   const byCodePoint = (a: string, b: string): number =>

@@ -24,7 +24,7 @@ import {
   DTYPES,
   parseConvertOptions,
 } from './options.js';
-import { parametersOf } from './parameters.js';
+import { denseModules, parametersOf } from './parameters.js';
 import { type ConversionLayout, type FloatType, layOut } from './plan.js';
 import { convertPaths } from './paths.js';
 import { SourceQuantization } from './quantization.js';
@@ -162,6 +162,7 @@ async function convertWeights(
       changes,
       source: quantized,
       folder: out,
+      dense: denseModules(source.config, route.modelClass),
     });
 
   await requireSpace(target, layoutFor(target).bytes + bytesOf(files));
@@ -170,7 +171,8 @@ async function convertWeights(
     const layout = layoutFor(out);
     await runPlan(layout, settings);
     await copyFiles(files, out, { signal: settings.signal });
-    const quantization = settings.mode === 'dequantize' ? null : layout.quantization;
+    const quantization =
+      settings.mode === 'dequantize' ? null : (layout.quantization ?? quantized.restated);
     const config = newConfig(source.config, quantization, { isMultimodal: route.isTower });
     await writeText(out, 'config.json', pythonJson(config));
     await writeText(out, INDEX_NAME, pythonJson(layout.index));

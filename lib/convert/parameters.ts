@@ -6,6 +6,7 @@
 
 import { MlxkError } from '../errors.js';
 import type { Route } from './route.js';
+import { type BlockScales, withMlxStorage } from './foreign-storage.js';
 import type { Config, SourceTensor } from './source.js';
 import { partTowers } from './text-tower.js';
 
@@ -17,6 +18,9 @@ export interface Parameter {
   readonly parts: readonly SourceTensor[];
   readonly interleavedHeads?: number;
   readonly add?: number;
+  readonly times?: number;
+  /** Of the parts, in their order. */
+  readonly blockScales?: readonly BlockScales[];
   /** Of a tower that is not the text's: neither quantized nor cast unless a type was asked for. */
   readonly isOtherTower?: boolean;
 }
@@ -45,18 +49,25 @@ const EXPERT_NAMES: Readonly<Record<string, string>> = {
 const FOREIGN: readonly {
   readonly types: RegExp;
   readonly name: RegExp;
-  /** Member of config.json that has to be true. */
-  readonly setting?: string;
 }[] = [
-  { types: /./, name: /\.(qweight|qzeros|g_idx|weight_packed|weight_scale(_inv)?|weight_shape)$/ },
+  { types: /./, name: /\.(qweight|qzeros|g_idx|weight_scale_inv|weight_shape)$/ },
+  { types: /^(?!bitnet$)/, name: /\.weight_scale$/ },
   { types: /^gpt_oss$/, name: /gate_up_proj|_blocks$/ },
   { types: /^(deepseek_v3|deepseek_v32|glm4_moe_lite|mistral4)$/, name: /\.kv_b_proj\./ },
   { types: /^qwen3_(next|5)/, name: /\.experts\.\d+\.|^mtp\.|\.mtp\./ },
-  // Output matrices that are normalized when they are loaded, which quantized ones no longer can be.
-  { types: /^baichuan_m1$/, name: /^lm_head\.weight$/ },
-  { types: /^bailing/, name: /^lm_head\.weight$/, setting: 'norm_head' },
   { types: /^gpt2$/, name: /^(h|wte|wpe|ln_f)\./ },
 ];
+
+/**
+ * Output matrices that are normalized at every load, which a packed one no longer can be: mlx-lm normalizes Baichuan's
+ * before it packs it and fails on Bailing's.
+ */
+export function denseModules(config: Config, modelClass: string): string[] {
+  const isNormalized =
+    modelClass === 'baichuan_m1' ||
+    (modelClass.startsWith('bailing') && config['norm_head'] === true);
+  return isNormalized ? ['lm_head'] : [];
+}
 
 /** @throws MlxkError `not_implemented` for a layout that is not converted. */
 export function parametersOf(
@@ -64,8 +75,9 @@ export function parametersOf(
   config: Config,
   { modelClass, isTower }: Route,
 ): Parameter[] {
-  if (!isTower) return textParameters(tensors, config, modelClass);
-  const { text, others } = partTowers(tensors);
+  const stored = withMlxStorage(tensors, config);
+  if (!isTower) return textParameters(stored, config, modelClass);
+  const { text, others } = partTowers(stored);
   return [
     ...textParameters(text, config, modelClass),
     ...others.map((tensor) => ({ ...single(tensor), isOtherTower: true })),
@@ -77,7 +89,7 @@ function textParameters(
   config: Config,
   modelClass: string,
 ): Parameter[] {
-  refuseForeign(tensors, config, modelClass);
+  refuseForeign(tensors, modelClass);
   const tied = config['tie_word_embeddings'] ?? TIED_UNLESS_TOLD.has(modelClass);
   const parameters: Parameter[] = [];
   const experts = new Map<string, SourceTensor[]>();
@@ -133,7 +145,7 @@ function unfused(tensor: SourceTensor, modelClass: string): SourceTensor[] {
 }
 
 function single(tensor: SourceTensor): Parameter {
-  const { name, encoding, shape, interleavedHeads, add } = tensor;
+  const { name, encoding, shape, interleavedHeads, add, times, blockScales } = tensor;
   return {
     name,
     encoding,
@@ -141,6 +153,8 @@ function single(tensor: SourceTensor): Parameter {
     parts: [tensor],
     ...(interleavedHeads !== undefined && { interleavedHeads }),
     ...(add !== undefined && { add }),
+    ...(times !== undefined && { times }),
+    ...(blockScales !== undefined && { blockScales: [blockScales] }),
   };
 }
 
@@ -151,7 +165,11 @@ function stacked(name: string, parts: readonly (SourceTensor | undefined)[]): Pa
     first !== undefined &&
     whole.length === parts.length &&
     whole.every(
-      (part) => part.encoding === first.encoding && part.shape.join() === first.shape.join(),
+      (part) =>
+        part.encoding === first.encoding &&
+        part.shape.join() === first.shape.join() &&
+        part.blockScales?.block.join() === first.blockScales?.block.join() &&
+        part.blockScales?.scales.encoding === first.blockScales?.scales.encoding,
     );
   if (!alike) {
     throw new MlxkError(
@@ -163,14 +181,19 @@ function stacked(name: string, parts: readonly (SourceTensor | undefined)[]): Pa
       },
     );
   }
-  return { name, encoding: first.encoding, shape: [whole.length, ...first.shape], parts: whole };
+  const blockScales = whole.flatMap((part) => part.blockScales ?? []);
+  return {
+    name,
+    encoding: first.encoding,
+    shape: [whole.length, ...first.shape],
+    parts: whole,
+    ...(first.times !== undefined && { times: first.times }),
+    ...(blockScales.length > 0 && { blockScales }),
+  };
 }
 
-function refuseForeign(tensors: readonly SourceTensor[], config: Config, modelClass: string): void {
-  const rules = FOREIGN.filter(
-    ({ types, setting }) =>
-      types.test(modelClass) && (setting === undefined || config[setting] === true),
-  );
+function refuseForeign(tensors: readonly SourceTensor[], modelClass: string): void {
+  const rules = FOREIGN.filter(({ types }) => types.test(modelClass));
   const found = tensors.find(
     ({ name, shape }) =>
       rules.some((rule) => rule.name.test(name)) ||

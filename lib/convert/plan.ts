@@ -13,6 +13,7 @@ import type {
   NativeQuantization,
 } from '../native.js';
 import { parameterOrder } from './parameter-order.js';
+import type { BlockScales } from './foreign-storage.js';
 import type { Parameter } from './parameters.js';
 import {
   Quantizer,
@@ -95,6 +96,8 @@ export function layOut(
     readonly changes: Changes;
     readonly source: SourceQuantization;
     readonly folder: string;
+    /** Modules that are not quantized, whatever the changes. */
+    readonly dense?: readonly string[];
     readonly maxShardBytes?: number;
   },
 ): ConversionLayout {
@@ -106,7 +109,9 @@ export function layOut(
     name.endsWith('.weight') && byName.get(name)?.isOtherTower !== true ? [modulePath(name)] : [],
   );
   const quantizer =
-    quantize === undefined ? undefined : new Quantizer(quantize, options.modelClass, paths);
+    quantize === undefined
+      ? undefined
+      : new Quantizer(quantize, options.modelClass, { paths, dense: options.dense ?? [] });
   const drafts: Draft[] = [];
   for (const name of names) {
     const parameter = byName.get(name);
@@ -178,7 +183,11 @@ function draft(parameter: Parameter, context: Context): Draft {
       : size(parameter.shape)),
     weight: bytesOf(parameter),
     ...(parameter.add !== undefined && { add: parameter.add }),
-    ...(isFloat && type !== parameter.encoding && { cast: type as FloatType }),
+    ...(parameter.times !== undefined && { times: parameter.times }),
+    ...(parameter.blockScales !== undefined && {
+      blockScales: nativeBlocks(parameter, parameter.blockScales),
+    }),
+    ...(isFloat && type !== storedType(parameter) && { cast: type as FloatType }),
     ...(parameter.interleavedHeads !== undefined && {
       interleavedHeads: parameter.interleavedHeads,
     }),
@@ -235,6 +244,7 @@ function unpacked(weight: Parameter, scales: Parameter, context: Context): Draft
     weight: bytesOf(weight),
     scales: bytesOf(scales),
     ...(affine && biases !== undefined && { biases: bytesOf(biases) }),
+    ...(affine && biases?.times !== undefined && { biasTimes: biases.times }),
     from,
     ...(type !== (affine ? scales.encoding : 'BF16') && { cast: type as FloatType }),
     ...(to !== undefined && { to }),
@@ -273,6 +283,7 @@ function output(name: string, dtype: string, shape: readonly number[]): Output {
 
 /** Type of a parameter after the cast; block formats of GGUF are numbers once they are read. */
 function castType(parameter: Parameter, cast: FloatType | undefined, modelClass: string): string {
+  if (parameter.blockScales !== undefined) return cast ?? 'BF16';
   const isBlock = TYPE_BYTES[parameter.encoding] === undefined;
   if (isBlock) return cast ?? 'F32';
   const casts = FLOATS.has(parameter.encoding) && !keepsType(parameter.name, modelClass);
@@ -283,6 +294,27 @@ function keepsType(name: string, modelClass: string): boolean {
   return CLASSES[modelClass] === undefined
     ? USUALLY_NOT_CAST.test(name)
     : NEVER_CAST[modelClass]?.includes(suffixOf(name)) === true;
+}
+
+/** Type of the numbers as they are read; float8 with scales is bfloat16 then, as in mlx-lm. */
+function storedType({ encoding, blockScales }: Parameter): string {
+  return blockScales === undefined ? encoding : 'BF16';
+}
+
+function nativeBlocks(
+  { shape }: Parameter,
+  blockScales: readonly BlockScales[],
+): NonNullable<NativeConversionJob['blockScales']> {
+  const [first] = blockScales;
+  return {
+    scales: {
+      encoding: first?.scales.encoding ?? '',
+      parts: blockScales.map(({ scales: { file, begin, bytes } }) => [file, begin, bytes]),
+    },
+    matrixRows: shape.at(-2) ?? 1,
+    blockRows: first?.block[0] ?? 1,
+    blockColumns: first?.block[1] ?? 1,
+  };
 }
 
 function bytesOf(parameter: Parameter): NativeByteSource {

@@ -8,6 +8,7 @@ import { isLosslessNumber } from 'lossless-json';
 import { isObject } from '../cache/model-folder.js';
 import { MlxkError } from '../errors.js';
 import type { NativeQuantization } from '../native.js';
+import { foreignQuantization } from './foreign-storage.js';
 import { AT_EIGHT_BITS, CLASSES, NEVER } from './recorded-classes.js';
 import type { Config } from './source.js';
 
@@ -54,11 +55,20 @@ export class Quantizer {
   readonly #layers: number;
   /** Which part of a path is the number of its layer. */
   readonly #layerPart: number;
+  readonly #dense: readonly string[];
   readonly #exceptions: Config = {};
 
-  /** @throws MlxkError `validation_error` for a recipe on a model without `down_proj` modules. */
-  constructor(settings: QuantizeSettings, modelClass: string, paths: readonly string[]) {
+  /**
+   * @param dense modules that are not quantized, whatever the settings
+   * @throws MlxkError `validation_error` for a recipe on a model without `down_proj` modules.
+   */
+  constructor(
+    settings: QuantizeSettings,
+    modelClass: string,
+    { paths, dense }: { readonly paths: readonly string[]; readonly dense: readonly string[] },
+  ) {
     this.#settings = settings;
+    this.#dense = dense;
     this.#modelClass = modelClass;
     const layers = paths.map((path) => Number(/\.(?:layers|h)\.(\d+)\./.exec(path)?.[1] ?? -1));
     this.#layers = Math.max(...layers, -1) + 1;
@@ -79,6 +89,10 @@ export class Quantizer {
     if (shape.length < 2 || columns === 0 || columns % this.#settings.groupSize !== 0)
       return undefined;
     if (NO_MATRIX.test(path) || NEVER[this.#modelClass]?.includes(suffixOf(path)) === true) {
+      return undefined;
+    }
+    if (this.#dense.includes(path)) {
+      this.#exceptions[path] = false;
       return undefined;
     }
     const { mode, bits, groupSize } = this.#settings;
@@ -136,17 +150,27 @@ export function suffixOf(path: string): string {
 /** How the matrices of a quantized source were quantized. */
 export class SourceQuantization {
   readonly #config: Config | undefined;
+  readonly #isFloat8: boolean;
+  /** `quantization` of a config.json that says it in another toolkit's words; `null`: nothing is quantized any more. */
+  readonly restated: Config | null | undefined;
 
-  /** @throws MlxkError `not_implemented` for a method other than MLX's. */
+  /** @throws MlxkError `not_implemented` for a method that is not read. */
   constructor(config: Config) {
     const own = config['quantization'];
-    const foreign = config['quantization_config'];
-    const method = isObject(foreign) ? foreign['quant_method'] : undefined;
+    const stated = config['quantization_config'];
+    const foreign = foreignQuantization(config);
+    const method = foreign?.['quant_method'];
+    this.#isFloat8 = method === 'fp8';
     if (isObject(own)) this.#config = { ...own };
-    else if (isObject(foreign) && method === undefined) this.#config = { ...foreign };
+    else if (isObject(stated) && foreign === undefined) this.#config = { ...stated };
     else if (method === 'mxfp4') this.#config = { group_size: 32, bits: 4, mode: 'mxfp4' };
     else if (method === 'mxfp8') this.#config = { group_size: 32, bits: 8, mode: 'mxfp8' };
-    else if (isObject(foreign)) {
+    else if (method === 'fp8') this.restated = null;
+    else if (foreign?.['format'] === 'pack-quantized') {
+      this.restated = this.#config = { group_size: 32, bits: 4, mode: 'affine' };
+    } else if (foreign?.['format'] === 'mxfp4-pack-quantized') {
+      this.restated = this.#config = { group_size: 32, bits: 4, mode: 'mxfp4' };
+    } else if (foreign !== undefined && !(method === 'bitnet' && config['model_type'] === method)) {
       throw new MlxkError(
         'not_implemented',
         `a source quantized by ${JSON.stringify(method)} is not converted; ` +
@@ -157,7 +181,7 @@ export class SourceQuantization {
   }
 
   get present(): boolean {
-    return this.#config !== undefined;
+    return this.#config !== undefined || this.#isFloat8;
   }
 
   /** Width stated for the whole model. */

@@ -13,6 +13,7 @@ import { isObject } from '../cache/model-folder.js';
 import { fromNative, MlxkError } from '../errors.js';
 import { readOptionalText } from '../json-file.js';
 import type { NativeTensor } from '../native.js';
+import type { BlockScales } from './foreign-storage.js';
 
 /** A stretch of a source file that holds one tensor. */
 export interface SourceTensor {
@@ -28,6 +29,10 @@ export interface SourceTensor {
   readonly interleavedHeads?: number;
   /** Added to every number. */
   readonly add?: number;
+  /** Every number is multiplied by it. */
+  readonly times?: number;
+  /** Of float8. */
+  readonly blockScales?: BlockScales;
 }
 
 /** JSON object whose numbers are `LosslessNumber`s. */

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "decoder.h"
+#include "foreign_storage.h"
 #include "transformer.h"
 
 namespace mlxk {
@@ -24,29 +25,15 @@ struct Config : DecoderConfig {
   std::unique_ptr<FeedForward> feed_forward(const Weights& w, int layer) const;
 };
 
-Array constant(uint32_t value) { return mx::from_ids({&value, 1}, {1}); }
-
-// Packed weights uint8 [out / 4, in], of which each byte holds a value, less one, of four rows a quarter of all apart,
-// and weight_scale [1], as a 2-bit affine matrix: value * scale - scale.
+// A layer whose weights may be ternary: uint8 [out / 4, in] and weight_scale [1].
 Linear ternary(const Weights& w, int in, int out, bool bias) {
-  constexpr int kEach = 4, kWord = 16;  // values in a byte, and in a word of MLX's
   const bool packed = w.has("weight") && w.peek("weight").dtype() == mx::Type::u8;
-  if (packed && out % kEach == 0 && in % 32 == 0) {
-    const Array bytes = mx::astype(w.take("weight", {out / kEach, in}, mx::Type::u8), mx::Type::u32);
-    std::vector<Array> quarters;
-    for (uint32_t unit = 1; quarters.size() < kEach; unit *= kEach) {
-      const Array shifted = mx::floor_divide(bytes, constant(unit));
-      quarters.push_back(shifted - mx::floor_divide(shifted, constant(kEach)) * constant(kEach));
-    }
-    std::vector<uint32_t> units;
-    for (uint32_t unit = 1; units.size() < kWord; unit *= kEach) units.push_back(unit);
-    const Array values = mx::reshape(mx::concatenate(quarters, 0), {out, in / kWord, kWord});
-    w.put("weight", mx::sum(values * mx::from_ids(units, {kWord}), -1, false));
-
-    const int group = in % 128 == 0 ? 128 : in % 64 == 0 ? 64 : 32;
-    const Array scale = mx::broadcast_to(w.take("weight_scale", {1}), {out, in / group});
-    w.put("scales", mx::contiguous(scale));
-    w.put("biases", mx::contiguous(-scale));
+  if (packed && out % 4 == 0 && in % 32 == 0) {
+    const Array bytes = w.take("weight", {out / 4, in}, mx::Type::u8);
+    const PackedMatrix made = pack_ternary(bytes, w.take("weight_scale", {1}), false);
+    w.put("weight", made.weight);
+    w.put("scales", made.scales);
+    w.put("biases", made.biases);
   }
   return {w, in, out, bias};
 }

@@ -8,7 +8,7 @@ import path from 'node:path';
 
 import { afterAll, describe, expect, it } from 'vitest';
 
-import { load, MlxkError } from '../../lib/index.js';
+import { cache, load, MlxkError } from '../../lib/index.js';
 import { writeBadModels } from '../helpers/bad-safetensors.js';
 import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
 import {
@@ -217,11 +217,35 @@ describe('wrong quantization', () => {
     {
       name: 'refuses a method of another toolkit by name',
       config: (config) =>
-        (config['quantization_config'] = { quant_method: 'awq', bits: 4, group_size: 64 }),
+        (config['quantization_config'] = { quant_method: 'gptq', bits: 4, group_size: 64 }),
       reason: 'quantization_unsupported',
-      says: ['awq'],
+      says: ['gptq'],
     },
   ]);
+});
+
+describe('what a config says of a fused matrix', () => {
+  const FUSED = 'model.layers.0.attention.query_key_value';
+
+  async function packed(entry: unknown): Promise<string> {
+    const folder = path.join(temporaryFolder(), 'packed');
+    await cache.convert(own('bailing_moe'), folder, { quantize: 4, groupSize: 32 });
+    return alteredModel(folder, { config: (config) => (quantization(config)[FUSED] = entry) });
+  }
+
+  it('holds for its parts', async () => {
+    await using model = await load(await packed({ group_size: 32, bits: 4 }));
+    expect(await model.logits([3])).toHaveLength(model.info.vocabSize);
+  });
+
+  it.each([
+    ['other bits', { group_size: 32, bits: 8 }],
+    ['no quantization', false],
+  ])('is refused where it says %s', async (_, entry) => {
+    const error = await refusal(await packed(entry));
+    expect(error).toMatchObject({ code: 'validation_error', reason: 'tensor_shape' });
+    expect(error.message).toContain('model.layers.0.attention.q_proj.weight');
+  });
 });
 
 /** One field set to a value that is refused with the field's name. */

@@ -24,11 +24,13 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.generate import generate_step
-from mlx_lm.models.bitlinear_layers import BitLinear
+from mlx_lm.models.bitlinear_layers import BitLinear, bitnet_quantize
 from mlx_lm.models.cache import ChunkedKVCache, KVCache, make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 from mlx_lm.utils import _get_classes, load_model
+
+from storage import stored
 
 HERE = Path(__file__).resolve().parent
 PROMPT_LENGTHS = {1: 12, 6: 12, 41: 24}  # ids in the prompt: ids of the greedy answer
@@ -67,6 +69,9 @@ def ternary_matmul(layer, x, packed):
 def random_model(config, rng):
     model_class, args_class = _get_classes(config)
     model = model_class(args_class.from_dict(config))
+    stated = config.get("quantization_config", {})
+    if stated.get("quant_method") == "bitnet" and config["model_type"] != "bitnet":
+        model = bitnet_quantize(model, stated)
     parameters = [
         (name, drawn(name, value, rng)) for name, value in sorted(tree_flatten(model.parameters()))
     ]
@@ -105,6 +110,19 @@ def save(folder, tensors, shards):
     total_size = sum(value.nbytes for value in tensors.values())
     index = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def declare_float8(file):
+    """MLX writes codes of float8 as bytes; what makes them float8 is their type in the header."""
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    for name in header:
+        if f"{name}_scale_inv" in header:
+            header[name]["dtype"] = "F8_E4M3"
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 
 def save_adapter(model, config, rng, folder):
@@ -204,7 +222,11 @@ def make_case(name, folder):
         elif file.name != "case.json":
             file.unlink()
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    if "storage" in spec:
+        tensors = stored(tensors, spec["storage"], rng)
     save(folder, tensors, spec.get("shards", 1))
+    if spec.get("storage") == "float8":
+        declare_float8(folder / "model.safetensors")
 
     # What a user would load from disk is what is measured, not the model in memory.
     model, _ = load_model(folder, lazy=False)
@@ -229,7 +251,9 @@ def make_case(name, folder):
             for i, settings in enumerate(spec.get("samples", []))
         ],
     }
-    if dtype != mx.float32:
+    if (
+        dtype != mx.float32 and spec.get("storage") != "float8"
+    ):  # no 16-bit product of chosen experts on this back end
         golden["own_error"] = own_error(folder, runs)
     (folder / "golden.json").write_text(json.dumps(golden) + "\n")
     size = sum(file.stat().st_size for file in folder.rglob("*"))
