@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 
 import { cache, load, MlxkError } from '../../lib/index.js';
@@ -417,6 +418,59 @@ describe('refused', () => {
         .catch((error: unknown) => error);
       expect(outcome).toMatchObject({ code: 'validation_error', reason });
       expect((outcome as MlxkError).message).toContain(says[0]);
+    },
+  );
+});
+
+/** Types of one size, any of which a header may claim. */
+const ALIKE = [
+  ['F32', 'I32', 'U32'],
+  ['BF16', 'F16', 'I16', 'U16'],
+  ['U8', 'I8', 'F8_E4M3', 'F8_E8M0', 'BOOL'],
+];
+
+type Change = 'drop' | 'reverse' | 'flatten' | 'nest' | 'retype' | 'cut' | 'empty';
+
+function change(tensors: Tensors, which: number, what: Change, choice: number): void {
+  const names = [...tensors.keys()];
+  const name = names[which % names.length]!;
+  const tensor = tensors.get(name)!;
+  const [rows = 1, ...rest] = tensor.shape;
+  if (what === 'drop') tensors.delete(name);
+  else if (what === 'reverse') tensor.shape.reverse();
+  else if (what === 'flatten') tensor.shape = [product(tensor.shape)];
+  else if (what === 'nest') tensor.shape = [1, ...tensor.shape];
+  else if (what === 'retype') {
+    const types = ALIKE.find((each) => each.includes(tensor.dtype))!;
+    tensor.dtype = types[choice % types.length]!;
+  } else {
+    const kept = what === 'cut' ? rows - 1 : 0;
+    tensor.data = tensor.data.subarray(0, (tensor.data.length / rows) * kept);
+    tensor.shape = [kept, ...rest];
+  }
+}
+
+describe('tensors that were changed at random', () => {
+  it.each(['deepseek_v3-float8', 'kimi_k2-int4', 'mistral-awq', 'llama-bitnet'])(
+    '%s loads or is refused with a typed error',
+    async (name) => {
+      await fc.assert(
+        fc.asyncProperty(
+          fc.nat(),
+          fc.constantFrom<Change>('drop', 'reverse', 'flatten', 'nest', 'retype', 'cut', 'empty'),
+          fc.nat(),
+          async (which, what, choice) => {
+            const folder = alteredModel(own(name), {
+              tensors: (tensors) => change(tensors, which, what, choice),
+            });
+            const outcome: unknown = await scores(folder).catch((error: unknown) => error);
+            if (outcome instanceof Float32Array) return;
+            expect(outcome).toBeInstanceOf(MlxkError);
+            expect((outcome as MlxkError).code).toBe('validation_error');
+          },
+        ),
+        { numRuns: Number(process.env['MLXK_TEST_MUTATIONS'] || 400) / 4 },
+      );
     },
   );
 });
