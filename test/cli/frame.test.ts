@@ -40,6 +40,24 @@ describe('the program', () => {
     },
   );
 
+  it('names the engine in its JSON, and what of it cannot be', async () => {
+    const engine = async (env: Record<string, string>) =>
+      parseEnvelope((await mlxk(['version', '--json'], { env })).stdout).data!.engine;
+    expect(await engine({ MLXK_THREADS: '3' })).toEqual({
+      mlx_version: expect.stringMatching(/^0\.32\./) as string,
+      backend: expect.stringMatching(/^(cpu|metal|cuda)$/) as string,
+      device: expect.stringMatching(/^(cpu|gpu)$/) as string,
+      cpu_isa: expect.stringMatching(/^(portable|x86-64-v3|avx512|neon)/) as string,
+      cpu_threads: 3,
+    });
+    expect(await engine({ MLXK_KERNELS: 'off' })).toMatchObject({ cpu_isa: 'off' });
+    expect(await engine({ MLXK_CPU_ISA: 'sse9' })).toMatchObject({
+      mlx_version: expect.any(String) as string,
+      cpu_isa: null,
+      cpu_threads: null,
+    });
+  });
+
   it('explains itself without a command, with exit code 2', async () => {
     const ended = await mlxk([]);
     expect(ended).toMatchObject({ code: 2, stderr: '' });

@@ -27,12 +27,32 @@ export function register(program: Command, { output, json, programName }: CliCon
       cli_version: version,
       json_api_spec_version: JSON_API_VERSION,
       system: { memory_total_bytes: os.totalmem() },
+      engine: await engine(),
     });
   };
   program
     .command('version')
     .summary('show the version')
-    .description('Shows the version of the program and of its JSON contract.')
+    .description(
+      'Shows the version of the program; with --json also that of its contract, and what computes here.',
+    )
     .addHelpText('after', EXAMPLES)
     .action(show);
+}
+
+/** What computes here, or null where the native addon does not load: `mlxk doctor` says why. */
+async function engine(): Promise<Record<string, unknown> | null> {
+  const { inspectAddon } = await import('../../doctor/inspect.js');
+  try {
+    const { version, cpu } = await inspectAddon(process.env);
+    return {
+      mlx_version: version.mlx,
+      backend: version.backend,
+      device: version.device,
+      cpu_isa: 'error' in cpu ? null : cpu.isa,
+      cpu_threads: 'error' in cpu ? null : cpu.threads,
+    };
+  } catch {
+    return null;
+  }
 }
