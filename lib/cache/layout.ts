@@ -5,10 +5,10 @@
  */
 
 import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
+import { expandHome } from '../home.js';
 
 const MODEL_PREFIX = 'models--';
 
@@ -36,9 +36,7 @@ export interface Snapshot {
 export function hubCacheFolder(env: CacheEnvironment = process.env): string {
   if (env.HF_HUB_CACHE) return expandHome(env.HF_HUB_CACHE);
   if (env.HF_HOME) return path.join(expandHome(env.HF_HOME), 'hub');
-  const userCache = env.XDG_CACHE_HOME
-    ? expandHome(env.XDG_CACHE_HOME)
-    : path.join(os.homedir(), '.cache');
+  const userCache = expandHome(env.XDG_CACHE_HOME || '~/.cache');
   return path.join(userCache, 'huggingface', 'hub');
 }
 
@@ -102,12 +100,6 @@ export function refOf(model: CachedModel, name: string): string | undefined {
   } catch {
     return undefined; // No such ref: the caller looks among the snapshots.
   }
-}
-
-/** `~` and `~/…` mean the home folder, as in a shell. */
-export function expandHome(file: string): string {
-  if (file === '~' || file.startsWith('~/')) return path.join(os.homedir(), file.slice(1));
-  return file;
 }
 
 /** What a path leads to; `undefined` when nothing, or nothing that can be reached. */

@@ -6,8 +6,9 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 
+import { expandHome } from '../home.js';
 import { isWorkspace, type Workspace, workspaceHome, workspacesIn } from '../workspace/home.js';
-import { type CacheEnvironment, cachedModels, expandHome, hubCacheFolder } from './layout.js';
+import { type CacheEnvironment, cachedModels, hubCacheFolder } from './layout.js';
 import { currentSnapshot, isExplicitPath, type LocatedModel, pathOf } from './locate.js';
 import { modelEntry } from './model-entry.js';
 import type { ModelEntry } from './types.js';

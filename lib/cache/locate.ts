@@ -7,6 +7,7 @@
 import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
+import { expandHome } from '../home.js';
 import { packageRoot } from '../package-info.js';
 import { visibleLine } from '../visible.js';
 import { isWorkspace, workspaceHome, workspacesIn } from '../workspace/home.js';
@@ -14,7 +15,6 @@ import {
   type CacheEnvironment,
   type CachedModel,
   cachedModels,
-  expandHome,
   hubCacheFolder,
   isRepositoryId,
   refOf,

@@ -18,7 +18,12 @@ import { type Environment, type Finding, ok, problem, warning } from './finding.
 const SMALL_DISK_BYTES = 5e9;
 
 export async function checkCache(env: Environment): Promise<Finding[]> {
-  const folder = hubCacheFolder(env);
+  let folder: string;
+  try {
+    folder = hubCacheFolder(env);
+  } catch (error) {
+    return [problem('cache', (error as Error).message, 'export HF_HOME=/path/to/folder')];
+  }
   const stats = await stat(folder).catch(() => undefined);
   if (stats === undefined) {
     return [

@@ -3,10 +3,10 @@
  */
 
 import { readFile } from 'node:fs/promises';
-import os from 'node:os';
 import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
+import { expandHome } from '../home.js';
 
 const DEFAULT_ENDPOINT = 'https://huggingface.co';
 const TOKEN_VARIABLES = ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HUGGINGFACE_HUB_TOKEN'];
@@ -79,18 +79,18 @@ async function implicitToken(env: HubEnvironment): Promise<string> {
     const value = env[name]?.trim();
     if (value) return value;
   }
-  return await readFile(tokenFile(env), 'utf8').catch(() => ''); // Not logged in.
+  try {
+    return await readFile(tokenFile(env), 'utf8');
+  } catch {
+    return ''; // Not logged in, or nobody who could be.
+  }
 }
 
 function tokenFile(env: HubEnvironment): string {
   if (env.HF_TOKEN_PATH) return expandHome(env.HF_TOKEN_PATH);
-  const cache = env.XDG_CACHE_HOME ? expandHome(env.XDG_CACHE_HOME) : expandHome('~/.cache');
+  const cache = expandHome(env.XDG_CACHE_HOME || '~/.cache');
   const home = env.HF_HOME ? expandHome(env.HF_HOME) : path.join(cache, 'huggingface');
   return path.join(home, 'token');
-}
-
-function expandHome(file: string): string {
-  return file === '~' || file.startsWith('~/') ? path.join(os.homedir(), file.slice(1)) : file;
 }
 
 function isOn(value: string | undefined): boolean {

@@ -5,7 +5,8 @@
 import { readdir, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 
-import { type CacheEnvironment, expandHome } from '../cache/layout.js';
+import type { CacheEnvironment } from '../cache/layout.js';
+import { expandHome } from '../home.js';
 
 export interface Workspace {
   readonly name: string;
