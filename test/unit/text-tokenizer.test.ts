@@ -1,5 +1,4 @@
 import { Worker } from 'node:worker_threads';
-import { fileURLToPath } from 'node:url';
 
 import { describe, expect, it } from 'vitest';
 
@@ -126,16 +125,17 @@ describe('the native tokenizer', () => {
   });
 
   it('lets a worker end in the middle of an encoding', async () => {
-    const file = fileURLToPath(new URL('../../build/Release/mlxk.node', import.meta.url));
     const source = `
       const { parentPort, workerData } = require('node:worker_threads');
-      const { Tokenizer } = require(workerData.file);
-      const tokenizer = new Tokenizer(workerData.json);
-      for (let i = 0; i < 4; i++) tokenizer.encodeAsync('word '.repeat(50_000), false);
-      parentPort.postMessage('busy');`;
+      import(workerData.binding).then(({ addon }) => {
+        const tokenizer = new (addon().Tokenizer)(workerData.json);
+        for (let i = 0; i < 4; i++) tokenizer.encodeAsync('word '.repeat(50_000), false);
+        parentPort.postMessage('busy');
+      });`;
+    const binding = new URL('../../dist/binding.js', import.meta.url).href;
     const worker = new Worker(source, {
       eval: true,
-      workerData: { file, json: bytes(tokenizerJson()) },
+      workerData: { binding, json: bytes(tokenizerJson()) },
     });
     await new Promise((resolve, reject) => {
       worker.once('message', resolve).once('error', reject);
