@@ -9,6 +9,7 @@ import { chosenBackend } from './build/backend.mjs';
 import { BuildFailure } from './build/failure.mjs';
 import { fingerprint } from './build/inputs.mjs';
 import { layOut } from './build/layout.mjs';
+import { libcFault } from './build/libc.mjs';
 import { alone } from './build/lock.mjs';
 import { bringMlxC, installedMlxC } from './build/mlx-c.mjs';
 import { addonFile, build, cmakeFolder, root, textFolder } from './build/paths.mjs';
@@ -58,6 +59,8 @@ async function buildFromSource(backend) {
     `Checking tools for the ${backend} back end`,
     async () => {
       const found = hasCMake() && (await installedMlxC());
+      const fault = !found && process.platform === 'linux' ? libcFault() : undefined;
+      if (fault) throw new BuildFailure(fault);
       checkTools(!found);
       return found;
     },
@@ -80,7 +83,7 @@ async function buildFromSource(backend) {
     `Compiling mlx-c and the engine (C++, ${jobs} at a time)`,
     async (note) => {
       await configureAddon({ backend, mlx, mlxC });
-      await compile(mlxC ? ['mlxc', 'mlxk_core'] : ['mlxk_core'], note);
+      await compile([...(mlxC ? ['mlxc'] : []), 'mlxk_core', 'mlxk_models'], note);
     },
   );
   await text;

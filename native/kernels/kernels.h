@@ -15,8 +15,9 @@
 
 namespace mlxk::kernels {
 
-// The instruction set in use: `portable`, `x86-64-v3`, `avx512`, `avx512-vnni`, `avx512-bf16` (or
-// `off`). Throws EngineError `validation_error` where an environment variable names none that this processor has.
+// The instruction set in use: `portable`, `x86-64-v3`, `avx512`, `avx512-vnni`, `avx512-bf16`; on arm64 `neon`,
+// `neon-dotprod`, `neon-bf16`; or `off`. Throws EngineError `validation_error` where an environment variable names none
+// that this processor has.
 std::string cpu_isa();
 // Threads that take part, the engine's stream included; see cpu/threads.h.
 int cpu_threads();

@@ -142,19 +142,19 @@ void attend(Random& random, int queries, int seen, mx::Mask mode, By by = By::st
 TEST("attention of one position") {
   claim_thread();
   Random random{6};
-  for (int n = 0; n < 250; ++n) attend(random, 1, 1 + static_cast<int>(random.below(70)), mx::Mask::none);
+  for (int n = 0; n < trials(250); ++n) attend(random, 1, 1 + static_cast<int>(random.below(70)), mx::Mask::none);
 }
 
 TEST("attention of one position over a context that is split") {
   claim_thread();
   Random random{14};
-  for (int n = 0; n < 10; ++n) attend(random, 1, 1000 + static_cast<int>(random.below(1200)), mx::Mask::none);
+  for (int n = 0; n < trials(10); ++n) attend(random, 1, 1000 + static_cast<int>(random.below(1200)), mx::Mask::none);
 }
 
 TEST("causal attention of many positions") {
   claim_thread();
   Random random{15};
-  for (int n = 0; n < 120; ++n) {
+  for (int n = 0; n < trials(120); ++n) {
     const int queries = 1 + static_cast<int>(random.below(random.one_in(4) ? 150 : 30));
     attend(random, queries, queries + static_cast<int>(random.below(random.one_in(4) ? 200 : 40)), mx::Mask::causal);
   }
@@ -163,7 +163,7 @@ TEST("causal attention of many positions") {
 TEST("attention behind a mask") {
   claim_thread();
   Random random{16};
-  for (int n = 0; n < 120; ++n) {
+  for (int n = 0; n < trials(120); ++n) {
     const int queries = 1 + static_cast<int>(random.below(60));
     attend(random, queries, queries + static_cast<int>(random.below(100)), mx::Mask::array);
   }
@@ -172,7 +172,7 @@ TEST("attention behind a mask") {
 TEST("attention through a window, with capped scores") {
   claim_thread();
   Random random{17};
-  for (int n = 0; n < 120; ++n) {
+  for (int n = 0; n < trials(120); ++n) {
     const int queries = random.one_in(3) ? 1 : 1 + static_cast<int>(random.below(60));
     attend(random, queries, queries + static_cast<int>(random.below(150)), mx::Mask::causal, By::own_call);
   }

@@ -147,7 +147,7 @@ std::string text_of(const mx::QuantizedShape& q) {
 TEST("linear") {
   claim_thread();
   Random random{3};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const int inputs = random.pick(kWidths), outputs = 1 + static_cast<int>(random.below(20));
     const Array x = make(random, any_rows(random, inputs), type, any_values(random, type));
@@ -163,7 +163,7 @@ TEST("linear") {
 TEST("quantized_matmul") {
   claim_thread();
   Random random{4};
-  for (int n = 0; n < 600; ++n) {
+  for (int n = 0; n < trials(600); ++n) {
     const Type type = random.pick(kTypes);
     const int outputs = 1 + static_cast<int>(random.below(random.one_in(5) ? 80 : 20));
     const int groups = 1 + static_cast<int>(random.below(random.one_in(5) ? 20 : 4));
@@ -181,7 +181,7 @@ TEST("quantized_matmul") {
 TEST("packed matrices that are not contiguous are read as they lie") {
   claim_thread();
   Random random{12};
-  for (int n = 0; n < 40; ++n) {
+  for (int n = 0; n < trials(40); ++n) {
     const Type type = random.pick(kTypes);
     const int outputs = 2 + static_cast<int>(random.below(20));
     const PackedMatrix m = any_packed(random, type, 1, 2 * outputs, 2);
@@ -202,7 +202,7 @@ TEST("packed matrices that are not contiguous are read as they lie") {
 TEST("experts") {
   claim_thread();
   Random random{13};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const int outputs = 1 + static_cast<int>(random.below(20)), groups = 1 + static_cast<int>(random.below(3));
     const int experts = 2 + static_cast<int>(random.below(5)), picked = 1 + static_cast<int>(random.below(3));

@@ -9,7 +9,7 @@ using namespace mlxk::test;
 TEST("rms_norm") {
   claim_thread();
   Random random{1};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const int width = random.pick(kWidths);
     const float eps = random.pick(std::vector<float>{1e-6f, 1e-5f, 1e-2f});
@@ -30,7 +30,7 @@ TEST("rms_norm") {
 TEST("swiglu") {
   claim_thread();
   Random random{2};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const Shape shape = any_rows(random, random.pick(kWidths));
     const Array gate = make(random, shape, type, any_values(random, type));
@@ -48,7 +48,7 @@ TEST("swiglu") {
 TEST("rope") {
   claim_thread();
   Random random{5};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const auto size = [&](uint64_t most) { return 1 + static_cast<int>(random.below(most)); };
     const int batch = size(3), length = size(6), half = size(40), width = 2 * half + (random.one_in(2) ? size(9) : 0);
@@ -103,7 +103,7 @@ TEST("rope") {
 TEST("layer_norm") {
   claim_thread();
   Random random{7};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const int width = random.pick(kWidths);
     const float eps = random.pick(std::vector<float>{1e-6f, 1e-5f, 1e-2f});
@@ -133,7 +133,7 @@ TEST("layer_norm") {
 TEST("softmax") {
   claim_thread();
   Random random{8};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const int width = random.pick(kWidths);
     const Array x = make(random, any_rows(random, width), type, any_values(random, type));
@@ -160,7 +160,7 @@ TEST("softmax") {
 TEST("gelu gates") {
   claim_thread();
   Random random{9};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const Shape shape = any_rows(random, random.pick(kWidths));
     const bool approximate = random.one_in(2);
@@ -180,7 +180,7 @@ TEST("gelu gates") {
 TEST("sums of equal shapes") {
   claim_thread();
   Random random{10};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const Shape shape = any_rows(random, random.pick(kWidths));
     const Array a = make(random, shape, type, any_values(random, type)), b = make(random, shape, type);
@@ -194,7 +194,7 @@ TEST("sums of equal shapes") {
 TEST("argmax takes the first of the largest") {
   claim_thread();
   Random random{11};
-  for (int n = 0; n < 250; ++n) {
+  for (int n = 0; n < trials(250); ++n) {
     const Type type = random.pick(kTypes);
     const int width = random.one_in(10) ? 150001 : random.pick(kWidths);
     const Shape shape{1 + static_cast<int>(random.below(3)), width};

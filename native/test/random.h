@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <vector>
 
 namespace mlxk::test {
@@ -24,5 +25,12 @@ struct Random {
     return from[below(from.size())];
   }
 };
+
+// How many of `count` random cases to try: all, or one in MLXK_TEST_SHARE where each takes long.
+inline int trials(int count) {
+  const char* share = std::getenv("MLXK_TEST_SHARE");
+  const int of = share ? std::atoi(share) : 1;
+  return of > 1 ? (count + of - 1) / of : count;
+}
 
 }  // namespace mlxk::test

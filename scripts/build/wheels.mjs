@@ -20,11 +20,12 @@ import { run } from './run.mjs';
 /**
  * @param {string} name Of the requirements file, for example `mlx-cpu`.
  * @param {(text: string) => void} note
+ * @param {string} [platform] Another one than this machine's, as wheels name it: `manylinux_2_35_aarch64`.
  * @returns {Promise<string>} The folder that the wheels were unpacked to.
  */
-export async function bringWheels(name, note) {
+export async function bringWheels(name, note, platform) {
   const lock = `deps/${name}.txt`;
-  const folder = path.join(deps, name);
+  const folder = path.join(deps, platform ? `${name}-${platform}` : name);
   const stamp = path.join(folder, 'complete');
   const hash = hashOf(lock);
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return folder;
@@ -37,6 +38,7 @@ export async function bringWheels(name, note) {
     'python3',
     [
       ...['-m', 'pip', 'download', '--no-deps', '--require-hashes', '--only-binary', ':all:'],
+      ...(platform ? ['--platform', platform] : []),
       ...['--progress-bar', 'off', '--no-input', '--requirement', lock, '--dest', partial],
     ],
     { onLine: (line) => note(line.trim()) },

@@ -8,7 +8,9 @@
 
 #include "error.h"
 
-#if defined(__linux__) && defined(__aarch64__)
+#if defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -20,7 +22,13 @@ namespace mlxk::kernels {
   namespace isa {                  \
   extern const Routines kRoutines; \
   }
+#if defined(__aarch64__)
+MLXK_DECLARE(neon)
+MLXK_DECLARE(neon_dotprod)
+MLXK_DECLARE(neon_bf16)
+#else
 MLXK_DECLARE(portable)
+#endif
 #if defined(__x86_64__)
 MLXK_DECLARE(x86_64_v3)
 MLXK_DECLARE(avx512)
@@ -48,14 +56,34 @@ bool has_avx512() {
 }
 bool has_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 bool has_bf16() { return has_vnni() && __builtin_cpu_supports("avx512bf16"); }
+#elif defined(__aarch64__) && defined(__APPLE__)
+bool has(const char* feature) {
+  const std::string name = "hw.optional.arm." + std::string(feature);
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name.c_str(), &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_dotprod() { return has("FEAT_DotProd"); }
+bool has_bf16() { return has_dotprod() && has("FEAT_I8MM") && has("FEAT_BF16"); }
+#elif defined(__aarch64__)
+bool has_dotprod() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
+bool has_bf16() {
+  const unsigned long both = HWCAP2_I8MM | HWCAP2_BF16;
+  return has_dotprod() && (getauxval(AT_HWCAP2) & both) == both;
+}
 #endif
 
 // From the least to the best.
 const Candidate kCandidates[] = {
+#if defined(__aarch64__)
+    {&neon::kRoutines, [] { return true; }}, {&neon_dotprod::kRoutines, has_dotprod},
+    {&neon_bf16::kRoutines, has_bf16},
+#else
     {&portable::kRoutines, [] { return true; }},
+#endif
 #if defined(__x86_64__)
-    {&x86_64_v3::kRoutines, has_avx2},           {&avx512::kRoutines, has_avx512},
-    {&avx512_vnni::kRoutines, has_vnni},         {&avx512_bf16::kRoutines, has_bf16},
+    {&x86_64_v3::kRoutines, has_avx2},       {&avx512::kRoutines, has_avx512},
+    {&avx512_vnni::kRoutines, has_vnni},     {&avx512_bf16::kRoutines, has_bf16},
 #endif
 };
 

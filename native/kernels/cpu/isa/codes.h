@@ -38,6 +38,9 @@ struct E2M1Code {
   }
 };
 
+// Twice those numbers plus 12: bytes that are not negative.
+inline constexpr uint8_t kE2M1FromZero[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
 // OCP e4m3, its NaN read as 480 as MLX does.
 struct E4M3Code {
   static F value(U code) {
@@ -55,7 +58,13 @@ template <int kBits>
 inline U codes_at(const uint8_t* row, int64_t row_bytes, int64_t at) {
   constexpr uint32_t kMask = (1u << kBits) - 1;
   const int64_t byte = at * kBits / 8;
-#if defined(__AVX512BW__) || defined(__AVX2__)
+  if constexpr (kLanes == 4) {  // which may begin within a byte, and fit 32 bits
+    uint64_t bits = 0;
+    const int64_t left = row_bytes - byte;
+    __builtin_memcpy(&bits, row + byte, static_cast<size_t>(left < 8 ? left : 8));
+    const I lanes = {0, 1, 2, 3};
+    return splat(static_cast<uint32_t>(bits >> at * kBits % 8)) >> reinterpret_cast<U>(lanes * kBits) & kMask;
+  }
   // Of the 16 bytes that hold them, those of each code to its lane.
   struct Pattern {
     alignas(kVectorBytes) uint8_t bytes[kVectorBytes] = {};
@@ -78,25 +87,7 @@ inline U codes_at(const uint8_t* row, int64_t row_bytes, int64_t at) {
     __builtin_memcpy(rest, from, static_cast<size_t>(row_bytes - byte));
     from = rest;
   }
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  const U shifts = read_vector<U>(kPattern.shifts);
-#if defined(__AVX512BW__)
-  const __m512i pattern = _mm512_load_si512(kPattern.bytes);
-  const U spread = reinterpret_cast<U>(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), pattern));
-#else
-  const __m256i pattern = _mm256_load_si256(reinterpret_cast<const __m256i*>(kPattern.bytes));
-  const U spread = reinterpret_cast<U>(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), pattern));
-#endif
-  return spread >> shifts & kMask;
-#else
-  uint64_t bits = 0;
-  const int64_t left = row_bytes - byte;
-  __builtin_memcpy(&bits, row + byte, static_cast<size_t>(left < 8 ? left : 8));
-  bits >>= at * kBits % 8;
-  U codes;
-  for (int lane = 0; lane < kLanes; ++lane) codes[lane] = static_cast<uint32_t>(bits >> lane * kBits) & kMask;
-  return codes;
-#endif
+  return look_up(from, read_vector<U>(kPattern.bytes)) >> read_vector<U>(kPattern.shifts) & kMask;
 }
 
 // --- scales

@@ -143,18 +143,7 @@ template <int kBits, bool kE2M1>
 inline U pair_of(U word, int shift) {
   constexpr uint32_t kMask = 0x00010001u * ((1u << kBits) - 1);
   const U codes = word >> shift & kMask;
-#if defined(__AVX512BW__) || defined(__AVX2__)
-  if constexpr (kE2M1) {  // twice the number, plus 12; the upper bytes become zero
-    const __m128i doubled = _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
-    const U places = codes | 0x80008000u;
-#if defined(__AVX512BW__)
-    return reinterpret_cast<U>(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(doubled), reinterpret_cast<__m512i>(places)));
-#else
-    return reinterpret_cast<U>(
-        _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(doubled), reinterpret_cast<__m256i>(places)));
-#endif
-  }
-#endif
+  if constexpr (kE2M1) return look_up(kE2M1FromZero, codes | 0x80008000u);  // the upper bytes become zero
   return codes;
 }
 
@@ -377,11 +366,7 @@ int64_t few_scratch(const Matrix& w) { return 8 * padded_groups(w); }
 
 bool can_round(const Matrix& w) {
   if (w.format == Format::affine) return 32 % w.bits == 0;
-#if defined(__AVX2__)
-  return w.format == Format::mxfp4 || w.format == Format::nvfp4;
-#else
-  return false;
-#endif
+  return kLooksUp && (w.format == Format::mxfp4 || w.format == Format::nvfp4);
 }
 
 void prepare_few(const Matrix& w, const float* x, float* prepared) {

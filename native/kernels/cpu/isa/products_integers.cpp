@@ -1,23 +1,12 @@
 // A matrix of codes times many rows in integers: x is rounded to 8 bits with a scale for each group of the matrix, and
-// four products are summed by one instruction (AVX-512 VNNI: unsigned codes times signed x). The codes' middle is
-// subtracted in integers, so only what lies off the middle carries x's rounding error; the rest, scale * middle + bias,
+// four products are summed by one instruction (AVX-512 VNNI, NEON dotprod and i8mm). The codes' middle is subtracted in
+// integers, so only what lies off the middle carries x's rounding error; the rest, scale * middle + bias,
 // is multiplied with the exact sum of x over the group.
 
 #include "kernels/cpu/isa/products.h"
 #include "kernels/cpu/isa/words.h"
 
 namespace mlxk::kernels::MLXK_ISA {
-
-#if !defined(__AVX512VNNI__)
-
-bool fits_integers(const Matrix&) { return false; }
-int64_t integer_size(const Matrix&) { return 0; }
-int64_t integer_scratch(const Matrix&) { return 0; }
-bool prepare_integers(const Matrix&, const float*, int, uint8_t*) { return false; }
-void integers(const Matrix&, uint8_t*, int, int, int, const Results&, uint8_t*) {}
-
-#else
-
 namespace {
 
 // Bits of a code as the panel holds them: those that do not divide a byte take a whole one.
@@ -25,9 +14,11 @@ int stored_bits(const Matrix& w) { return 32 % w.bits == 0 ? w.bits : 8; }
 // What is added to the numbers of e2m1, taken twice, to make them positive.
 constexpr int kE2M1Middle = 12;
 int middle(const Matrix& w) { return w.format == Format::affine ? 1 << (w.bits - 1) : kE2M1Middle; }
+// What is taken away from whole bytes where the instruction knows only signed ones.
+int byte_offset(const Matrix& w) { return kSignedFours && stored_bits(w) == 8 ? 128 : 0; }
 
 // Twelve prepared rows side by side: by fours of inputs the codes of x, then by groups its scales, its exact sums, and
-// -middle times the sums of its codes.
+// the sums of its codes times what brings those of the matrix to their middle.
 struct Prepared {
   Prepared(const Matrix& w, uint8_t* at)
       : codes(reinterpret_cast<int8_t*>(at)),
@@ -40,7 +31,7 @@ struct Prepared {
   int32_t* starts;
 };
 
-// Sixteen outputs: codes by words of all outputs, scales and biases by groups.
+// kLanes outputs: codes by words of all outputs, scales and biases by groups.
 struct Panel {
   Panel(const Matrix& w, uint8_t* scratch)
       : words(reinterpret_cast<uint32_t*>(scratch)),
@@ -59,8 +50,7 @@ template <int kBits>
 void to_bytes(const Matrix& w, int output, uint8_t* to) {
   const uint8_t* row = w.data + output * w.row_bytes;
   for (int at = 0; at < w.inputs; at += kLanes) {
-    const __m128i bytes = _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(codes_at<kBits>(row, w.row_bytes, at)));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at), bytes);
+    store_bytes(to + at, codes_at<kBits>(row, w.row_bytes, at));
   }
 }
 
@@ -103,19 +93,16 @@ template <int kBits, bool kE2M1>
 inline void unpack(U word, U (&bytes)[8 / kBits]) {
   for (int i = 0; i < 8 / kBits; ++i) {
     bytes[i] = kBits == 8 ? word : word >> (kBits * i) & (0x01010101u * ((1u << kBits) - 1));
-    if constexpr (kE2M1) {
-      const __m512i doubled =
-          _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
-      bytes[i] = reinterpret_cast<U>(_mm512_shuffle_epi8(doubled, reinterpret_cast<__m512i>(bytes[i])));
-    }
+    if constexpr (kBits == 8 && kSignedFours) bytes[i] ^= 0x80808080u;
+    if constexpr (kE2M1) bytes[i] = look_up(kE2M1FromZero, bytes[i]);
   }
 }
 
 // Of sixteen inputs, those whose codes `unpack` brings forth together.
-__m128i order_of_codes(int bits) {
-  if (bits == 2) return _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  if (bits == 4) return _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
-  return _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+Sixteen order_of_codes(int bits) {
+  if (bits == 2) return {{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15}};
+  if (bits == 4) return {{0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15}};
+  return {{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
 }
 
 // Rows [row, row + kRows) of twelve.
@@ -139,10 +126,9 @@ void multiply(const Matrix& w, const Panel& panel, const Prepared& x, int row, i
       for (int i = 0; i < kParts; ++i, fours += 4 * kTileRows) {
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {
-          int32_t four;
+          uint32_t four;
           __builtin_memcpy(&four, fours + 4 * r, 4);
-          products[r] = reinterpret_cast<I>(_mm512_dpbusd_epi32(
-              reinterpret_cast<__m512i>(products[r]), reinterpret_cast<__m512i>(bytes[i]), _mm512_set1_epi32(four)));
+          products[r] = add_four_products(products[r], bytes[i], splat(four));
         }
       }
     }
@@ -179,7 +165,7 @@ void multiply_all(const Matrix& w, const Panel& panel, uint8_t* prepared, int ro
 }  // namespace
 
 // Codes of e4m3 are no integers.
-bool fits_integers(const Matrix& w) { return w.group != 0 && w.format != Format::mxfp8; }
+bool fits_integers(const Matrix& w) { return kMultipliesFours && w.group != 0 && w.format != Format::mxfp8; }
 
 int64_t integer_size(const Matrix& w) { return Prepared::size(w); }
 int64_t integer_scratch(const Matrix& w) { return Panel::size(w); }
@@ -187,7 +173,7 @@ int64_t integer_scratch(const Matrix& w) { return Panel::size(w); }
 bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepared) {
   const Prepared to(w, prepared + row / kTileRows * Prepared::size(w));
   const int slot = row % kTileRows;
-  const __m128i order = order_of_codes(stored_bits(w));
+  const Sixteen order = order_of_codes(stored_bits(w));
   for (int g = 0; g < w.groups; ++g) {
     const float* group = x + int64_t{g} * w.group;
     F most = {}, total = {};
@@ -199,21 +185,21 @@ bool prepare_integers(const Matrix& w, const float* x, int row, uint8_t* prepare
     const float size = largest(most), inverse = size > 0 ? 127 / size : 0, exact_sum = sum(total);
     if (exact_sum - exact_sum != 0 || inverse - inverse != 0) return false;
     int8_t* out = to.codes + int64_t{g} * w.group * kTileRows + 4 * slot;
-    __m512i code_sums = _mm512_setzero_si512();
-    for (int at = 0; at < w.group; at += kLanes) {
-      const __m512i whole = _mm512_cvtps_epi32(load(group + at) * inverse);
-      code_sums = _mm512_add_epi32(code_sums, whole);
-      int32_t fours[4];
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(fours), _mm_shuffle_epi8(_mm512_cvtsepi32_epi8(whole), order));
-      for (const int32_t four : fours) {
-        __builtin_memcpy(out, &four, 4);
-        out += 4 * kTileRows;
+    I code_sums = {};
+    for (int from = 0; from < w.group; from += 16) {
+      Sixteen codes;
+      for (int lane = 0; lane < 16; lane += kLanes) {
+        const I whole = to_integers(load(group + from + lane) * inverse);
+        store_bytes(codes.bytes + lane, reinterpret_cast<U>(whole));
+        code_sums += whole;
       }
+      codes = reordered(codes, order);
+      for (int four = 0; four < 4; ++four, out += 4 * kTileRows) __builtin_memcpy(out, codes.bytes + 4 * four, 4);
     }
     const int at = g * kTileRows + slot;
     to.scales[at] = size / 127;
     to.sums[at] = exact_sum;
-    to.starts[at] = -middle(w) * _mm512_reduce_add_epi32(code_sums);
+    to.starts[at] = (byte_offset(w) - middle(w)) * sum(code_sums);
   }
   return true;
 }
@@ -235,7 +221,5 @@ void integers(const Matrix& w, uint8_t* prepared, int rows, int first, int last,
     }
   }
 }
-
-#endif
 
 }  // namespace mlxk::kernels::MLXK_ISA

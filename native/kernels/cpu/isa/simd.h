@@ -89,6 +89,10 @@ inline F load(const F16* x) {
 
 inline void store(float* to, F v) { __builtin_memcpy(to, &v, sizeof v); }
 inline void store(Bf16* to, F v) {  // to nearest, ties to even
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  const bfloat16x4_t halves = vcvt_bf16_f32(v);
+  __builtin_memcpy(to, &halves, sizeof halves);
+#else
   const U bits = reinterpret_cast<U>(v), is_nan = reinterpret_cast<U>(v != v);
   const U rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
   const U chosen = (is_nan & quiet) | (~is_nan & rounded);
@@ -98,6 +102,7 @@ inline void store(Bf16* to, F v) {  // to nearest, ties to even
   const Halves halves = __builtin_convertvector(chosen, Halves);
 #endif
   __builtin_memcpy(to, &halves, sizeof halves);
+#endif
 }
 inline void store(F16* to, F v) {
 #if defined(__AVX512F__)
@@ -157,6 +162,9 @@ inline I add_products(I sums, U a, U b) {
   return sums + reinterpret_cast<I>(_mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
 #elif defined(__SSE2__)
   return sums + reinterpret_cast<I>(_mm_madd_epi16(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b)));
+#elif defined(__aarch64__)
+  const int16x8_t left = vreinterpretq_s16_u32(a), right = vreinterpretq_s16_u32(b);
+  return sums + vpaddq_s32(vmull_s16(vget_low_s16(left), vget_low_s16(right)), vmull_high_s16(left, right));
 #else
   const I left = reinterpret_cast<I>(a), right = reinterpret_cast<I>(b);
   return sums + (left << 16 >> 16) * (right << 16 >> 16) + (left >> 16) * (right >> 16);
@@ -166,7 +174,7 @@ inline I add_products(I sums, U a, U b) {
 // --- bfloat16 in pairs: words of two numbers, the first in the low half
 
 // Whether there is an instruction for it; without one float32 is faster.
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 constexpr bool kMultipliesPairs = true;
 #else
 constexpr bool kMultipliesPairs = false;
@@ -176,11 +184,101 @@ constexpr bool kMultipliesPairs = false;
 inline F add_pair_products(F sums, U a, U b) {
 #if defined(__AVX512BF16__)
   return _mm512_dpbf16_ps(sums, (__m512bh)a, (__m512bh)b);
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  return vbfdotq_f32(sums, vreinterpretq_bf16_u32(a), vreinterpretq_bf16_u32(b));
 #else
   const auto high = [](U pairs) { return reinterpret_cast<F>(pairs & 0xffff0000u); };
   const auto low = [](U pairs) { return reinterpret_cast<F>(pairs << 16); };
   return sums + low(a) * low(b) + high(a) * high(b);
 #endif
+}
+
+// --- bytes in fours
+
+// Whether there is an instruction for it.
+#if defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD)
+constexpr bool kMultipliesFours = true;
+#else
+constexpr bool kMultipliesFours = false;
+#endif
+
+// Whether it takes the bytes of `a` as signed; else they are not. Those of `b` are.
+#if defined(__ARM_FEATURE_DOTPROD) && !defined(__ARM_FEATURE_MATMUL_INT8)
+constexpr bool kSignedFours = true;
+#else
+constexpr bool kSignedFours = false;
+#endif
+
+// sums + the four products of each lane.
+inline I add_four_products(I sums, U a, U b) {
+#if defined(__AVX512VNNI__)
+  return reinterpret_cast<I>(
+      _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+  return vusdotq_s32(sums, vreinterpretq_u8_u32(a), vreinterpretq_s8_u32(b));
+#elif defined(__ARM_FEATURE_DOTPROD)
+  return vdotq_s32(sums, vreinterpretq_s8_u32(a), vreinterpretq_s8_u32(b));
+#else
+  for (int i = 0; i < 4; ++i) {
+    sums += reinterpret_cast<I>(a >> 8 * i & 0xff) * (reinterpret_cast<I>(b << (24 - 8 * i)) >> 24);
+  }
+  return sums;
+#endif
+}
+
+// The low byte of each lane.
+inline void store_bytes(void* to, U v) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128(static_cast<__m128i*>(to), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(v)));
+#else
+  using Bytes = uint8_t __attribute__((vector_size(kLanes)));
+  const Bytes bytes = __builtin_convertvector(v, Bytes);
+  __builtin_memcpy(to, &bytes, sizeof bytes);
+#endif
+}
+
+// --- bytes by tables
+
+// Whether `look_up` is one instruction.
+#if defined(__AVX2__) || defined(__aarch64__)
+constexpr bool kLooksUp = true;
+#else
+constexpr bool kLooksUp = false;
+#endif
+
+// Each byte of `places` becomes that of the table's 16, from 128 on zero; places between are not to be asked for.
+inline U look_up(const uint8_t* table, U places) {
+#if defined(__AVX512BW__)
+  const __m512i bytes = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  return reinterpret_cast<U>(_mm512_shuffle_epi8(bytes, reinterpret_cast<__m512i>(places)));
+#elif defined(__AVX2__)
+  const __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  return reinterpret_cast<U>(_mm256_shuffle_epi8(bytes, reinterpret_cast<__m256i>(places)));
+#elif defined(__aarch64__)
+  return vreinterpretq_u32_u8(vqtbl1q_u8(vld1q_u8(table), vreinterpretq_u8_u32(places)));
+#else
+  uint8_t bytes[kVectorBytes];
+  __builtin_memcpy(bytes, &places, sizeof bytes);
+  for (uint8_t& byte : bytes) byte = byte < 128 ? table[byte] : 0;
+  return read_vector<U>(bytes);
+#endif
+}
+
+struct Sixteen {
+  uint8_t bytes[16];
+};
+// from.bytes[order.bytes[i]] for each i.
+inline Sixteen reordered(const Sixteen& from, const Sixteen& order) {
+  Sixteen to;
+#if defined(__AVX2__)
+  const auto bytes = [](const Sixteen& s) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(s.bytes)); };
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to.bytes), _mm_shuffle_epi8(bytes(from), bytes(order)));
+#elif defined(__aarch64__)
+  vst1q_u8(to.bytes, vqtbl1q_u8(vld1q_u8(from.bytes), vld1q_u8(order.bytes)));
+#else
+  for (int i = 0; i < 16; ++i) to.bytes[i] = from.bytes[order.bytes[i]];
+#endif
+  return to;
 }
 
 inline I to_integers(F x) {  // to nearest
@@ -198,12 +296,20 @@ inline I to_integers(F x) {  // to nearest
 inline float sum(F v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps(v);
+#elif defined(__aarch64__)
+  return vaddvq_f32(v);
 #else
   for (int half = kLanes / 2; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) v[i] += v[i + half];
   }
   return v[0];
 #endif
+}
+
+inline int32_t sum(I v) {
+  int32_t total = 0;
+  for (int i = 0; i < kLanes; ++i) total += v[i];
+  return total;
 }
 
 inline float largest(F v) {
