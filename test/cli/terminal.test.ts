@@ -57,6 +57,25 @@ describe('a conversation at the terminal', () => {
     expect(code).toBe(0);
   });
 
+  it('does not compute again what was said before', async () => {
+    const { output } = await session(
+      [folder, '--max-tokens', '5', '--verbose'],
+      [
+        { wait: 'You: ' },
+        { send: 'hello\r' },
+        { wait: 'peak memory' },
+        { wait: 'You: ' },
+        { send: 'again\r' },
+        { wait: 'peak memory' },
+        { send: 'quit\r' },
+        { wait: 'Goodbye' },
+      ],
+    );
+    const [first, second] = [...output.matchAll(/prompt: (\d+) tokens \((\d+) cached\)/g)];
+    expect(first![2]).toBe('0');
+    expect(Number(second![2])).toBeGreaterThanOrEqual(Number(first![1]));
+  });
+
   it('remembers what was said', async () => {
     const ask: Step[] = [{ send: 'hello\r' }, { wait: 'prompt: ' }, { wait: 'You: ' }];
     const { output } = await session(

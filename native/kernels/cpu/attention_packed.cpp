@@ -11,7 +11,7 @@ namespace mlxk::kernels {
 namespace {
 
 constexpr int kRows = 128;  // queries times heads of a group; above it dequantizing everything once is as cheap
-constexpr int kKeys = 256;  // of one piece
+constexpr int kKeys = 512;  // of one piece
 
 // Keys or values: codes, scales and biases, [B, K, T, ..] each, as the matrix of positions that one head has.
 class Heads {
@@ -121,30 +121,12 @@ class PackedAttentionPrimitive final : public CpuPrimitive {
       const auto body = [&](size_t piece) {
         const auto head = static_cast<int64_t>(piece) / parts;
         const int first = static_cast<int>(static_cast<int64_t>(piece) % parts) * kKeys;
-        const int count = std::min(a.keys - first, kKeys);
         const Matrix k = keys.at(head / kv_heads, head % kv_heads), v = values.at(head / kv_heads, head % kv_heads);
-        Attention local = a;  // causality counts from the last key
-        local.type = Type::f32;
-        local.keys = a.keys - first;
         static thread_local Scratch memory;
-        const int64_t attend_size = routines().attend_scratch(local, rows);
-        const int64_t scales_size = int64_t{2} * count * std::max(k.groups, v.groups);
-        float* scratch = memory.floats(attend_size + scales_size + int64_t{count} * (a.width + a.value_width));
-        float *scales = scratch + attend_size, *wide_keys = scales + scales_size;
-        float* wide_values = wide_keys + int64_t{count} * a.width;
-        routines().expand(k, first, count, wide_keys, scales);
-        routines().expand(v, first, count, wide_values, scales);
-        const auto bytes = [](const float* numbers) { return reinterpret_cast<const uint8_t*>(numbers); };
-        const AttentionPointers p{bytes(wide.data() + head * rows * a.width),
-                                  bytes(wide_keys),
-                                  bytes(wide_values),
-                                  int64_t{a.group} * a.width,
-                                  a.width,
-                                  a.width,
-                                  a.value_width};
+        float* scratch = memory.floats(routines().attend_packed_scratch(a, k, v, rows));
         const int64_t row = static_cast<int64_t>(piece) * rows;
-        routines().attend(local, p, 0, rows, 0, count, sums.data() + row * stride, largest.data() + row,
-                          totals.data() + row, scratch);
+        routines().attend_packed(a, k, v, wide.data() + head * rows * a.width, first, std::min(a.keys, first + kKeys),
+                                 sums.data() + row * stride, largest.data() + row, totals.data() + row, scratch);
       };
       const auto pieces = static_cast<size_t>(heads * parts);
       if (static_cast<size_t>(a.keys) * static_cast<size_t>(a.width + a.value_width) * static_cast<size_t>(heads) <

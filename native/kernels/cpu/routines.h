@@ -144,9 +144,10 @@ struct Routines {
   void (*finish_attention)(const Attention& a, int head, int parts, int64_t part_step, const float* sums,
                            const float* largest, const float* totals, void* y);
 
-  // Outputs [first, first + count) of an affine matrix in float32, [count, inputs]; the scratch holds 2 * groups *
-  // count floats.
-  void (*expand)(const Matrix& w, int first, int count, float* to, float* scratch);
+  // The same over the positions of one head in affine codes: q of float32 [rows, width]; the scratch is of floats.
+  int64_t (*attend_packed_scratch)(const Attention& a, const Matrix& k, const Matrix& v, int rows);
+  void (*attend_packed)(const Attention& a, const Matrix& k, const Matrix& v, const float* q, int first_key,
+                        int last_key, float* sums, float* largest, float* totals, float* scratch);
 
   // --- recurrences ---------------------------------------------------------------------------------------------------
   // Bring `state` forward in place; y is laid out as v, or as x.

@@ -3,7 +3,7 @@
 #include "kernels/cpu/routines.h"
 
 #include "kernels/cpu/isa/attention.h"
-#include "kernels/cpu/isa/expand.h"
+#include "kernels/cpu/isa/attention_packed.h"
 #include "kernels/cpu/isa/products.h"
 #include "kernels/cpu/isa/recurrence.h"
 #include "kernels/cpu/isa/rows.h"
@@ -39,7 +39,8 @@ constinit const Routines kRoutines{
     .attend_scratch = attend_scratch,
     .attend = attend,
     .finish_attention = finish_attention,
-    .expand = expand,
+    .attend_packed_scratch = attend_packed_scratch,
+    .attend_packed = attend_packed,
     .gated_delta = gated_delta,
     .state_space = state_space,
     .selective_scan = selective_scan,
