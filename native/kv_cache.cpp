@@ -37,8 +37,7 @@ void KVCache::quantize(const KVQuantization& q, int key_width, int value_width) 
   }
   quantization_ = q;
   if (end_ == 0) return;
-  keys_ = parts_of(keys_.front());
-  values_ = parts_of(values_.front());
+  for (Parts* parts : {&keys_, &values_}) *parts = parts_of(mx::slice(parts->front(), kTime, 0, end_));
 }
 
 KVCache::Parts KVCache::parts_of(const Array& a) const {
