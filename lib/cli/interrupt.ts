@@ -1,5 +1,6 @@
 /**
- * Ctrl-C: the first one stops what is running, a second one leaves. Knows nothing of what runs.
+ * Ctrl-C: the first one stops what is running, a second one leaves. Other signals that end the program leave at once,
+ * but not without what is to be done before. Knows nothing of what runs.
  */
 
 /** What a shell expects of a process that Ctrl-C ended: 128 and the signal's number. */
@@ -15,6 +16,13 @@ export class Interrupts {
     process.on('SIGINT', () => {
       this.interrupt();
     });
+    for (const signal of ['SIGTERM', 'SIGHUP'] as const) {
+      // Without a listener the second time, it ends the program as it always would.
+      process.once(signal, () => {
+        this.beforeLeaving?.();
+        process.kill(process.pid, signal);
+      });
+    }
   }
 
   /** Runs `work`; an interrupt meanwhile calls `stop` once. Tells whether there was one. */

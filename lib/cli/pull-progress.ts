@@ -12,6 +12,9 @@ import type { Output } from './output.js';
 /** Lines for one file come no closer together than this. */
 const LINE_INTERVAL_MS = 100;
 
+/** Widest text behind the bar: `100 % of 999.9GB | 999.9MB/s | 23h59m left`. */
+const NUMBERS_COLUMNS = 46;
+
 export interface ProgressView {
   show(event: PullEvent): void;
   /** Takes down what was drawn. */
@@ -57,11 +60,17 @@ function inSnakeCase(event: PullEvent): Record<string, unknown> {
   );
 }
 
+/** What is left of a line of a terminal beside the numbers. */
+function barSize(columns: number | undefined): number {
+  return Math.min(40, Math.max(5, (columns ?? 80) - NUMBERS_COLUMNS));
+}
+
 class Bar implements ProgressView {
   readonly #output: Output;
   readonly #bar = new SingleBar(
     {
       stream: process.stderr,
+      barsize: barSize(process.stderr.columns),
       format: '{bar} {percentage} % of {size} | {speed}/s | {eta_formatted} left',
       hideCursor: true,
       clearOnComplete: true,

@@ -1,4 +1,5 @@
 import { unlinkSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -25,10 +26,12 @@ afterEach(() => {
   removeTemporaryFolders();
 });
 
-type Step = { wait: string } | { send: string };
+type Step = { wait: string } | { send: string } | { signal: NodeJS.Signals };
 
 /** `mlxk pull org/model` on a pseudo-terminal. */
-async function session(steps: readonly Step[]): Promise<{ code: number | null; output: string }> {
+async function session(
+  steps: readonly Step[],
+): Promise<{ code: number | null; signal: number | null; output: string }> {
   const command = [
     sessionScript,
     JSON.stringify(steps),
@@ -39,7 +42,7 @@ async function session(steps: readonly Step[]): Promise<{ code: number | null; o
   ];
   const { stdout, stderr } = await run('python3', command, { env: cache.env });
   expect(stderr).toBe('');
-  return JSON.parse(stdout) as { code: number | null; output: string };
+  return JSON.parse(stdout) as { code: number | null; signal: number | null; output: string };
 }
 
 const files = modelFiles();
@@ -81,6 +84,15 @@ describe('a pull at the terminal', () => {
     expect((await cache.json(['pull', 'org/model'])).code).toBe(0);
     expect(wrongIn(snapshot(), files)).toEqual([]);
     expect(straysIn(cache.hub)).toEqual([]);
+  });
+
+  it.each(['SIGTERM', 'SIGHUP'] as const)('ended by %s gives it back too', async (name) => {
+    server.add('org/model', files);
+    const slow = { kind: 'slow', chunkBytes: 4096, pauseMs: 20 } as const;
+    server.faults.add(({ host }) => host === 'cdn', slow);
+    const { signal, output } = await session([{ wait: ' % of ' }, { signal: name }]);
+    expect(signal).toBe(os.constants.signals[name]);
+    expect(output.lastIndexOf('\x1b[?25h')).toBeGreaterThan(output.lastIndexOf('\x1b[?25l'));
   });
 
   describe('of an unhealthy model', () => {

@@ -1,7 +1,7 @@
 """Runs a command on a pseudo-terminal, following a script of steps, and prints what happened as JSON.
 
 usage: terminal_session.py STEPS COMMAND ARG...   where STEPS is a JSON list of {"wait": text} (until the text shows, counted from
-the last step) and {"send": text}. Prints {"code", "signal", "output"}; a step that never comes ends with the code null.
+the last step), {"send": text} and {"signal": name}. Prints {"code", "signal", "output"}; a step that never comes ends with the code null.
 """
 
 import json
@@ -29,6 +29,8 @@ def main():
                 if at < 0:
                     break
                 seen = at + len(steps[0]["wait"].encode())
+            elif "signal" in steps[0]:
+                os.kill(pid, signal.Signals[steps[0]["signal"]])
             else:
                 os.write(terminal, steps[0]["send"].encode())
             steps.pop(0)
