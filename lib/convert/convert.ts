@@ -30,6 +30,7 @@ import { convertPaths } from './paths.js';
 import { SourceQuantization } from './quantization.js';
 import { routeOf } from './route.js';
 import { type Config, readCheckpoint, readHeader, type Source } from './source.js';
+import { withHead } from './text-tower.js';
 
 export interface ConvertResult {
   /** Absolute path of the source. */
@@ -145,7 +146,9 @@ async function convertWeights(
       detail: { folder },
     });
   }
-  const parameters = parametersOf(source.tensors, source.config, route);
+  const found = parametersOf(source.tensors, source.config, route);
+  const wantsHead = route.isTower && route.modelClass === 'gemma3';
+  const parameters = wantsHead && settings.quantize !== undefined ? withHead(found) : found;
   const cast = settings.dtype ?? statedDtype(source.config);
   const { quantize } = settings;
   const changes = {

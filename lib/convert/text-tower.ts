@@ -4,6 +4,7 @@
  * (native/decoder.cpp, `language_tower`).
  */
 
+import type { Parameter } from './parameters.js';
 import type { SourceTensor } from './source.js';
 
 /** Modules that see, hear, or lead to the text tower; at the top, or within `model`. */
@@ -39,4 +40,20 @@ export function partTowers(tensors: readonly SourceTensor[]): PartedCheckpoint {
 function placed(name: string): string {
   const place = PLACES.find(([from]) => name.startsWith(from));
   return place === undefined ? name : place[1] + name.slice(place[0].length);
+}
+
+const EMBEDDING = 'language_model.model.embed_tokens.';
+const HEAD = 'language_model.lm_head.';
+
+/**
+ * mlx-vlm 0.7.10 makes an output matrix of Gemma 3's embedding whenever it loads one, which a packed embedding does not
+ * survive: what it quantizes itself has both. So what is quantized here has both too.
+ */
+export function withHead(parameters: readonly Parameter[]): Parameter[] {
+  if (parameters.some(({ name }) => name.startsWith(HEAD))) return [...parameters];
+  const head = parameters.filter(({ name }) => name.startsWith(EMBEDDING));
+  return [
+    ...parameters,
+    ...head.map((part) => ({ ...part, name: HEAD + part.name.slice(EMBEDDING.length) })),
+  ];
 }

@@ -202,6 +202,27 @@ describe('a multimodal checkpoint', () => {
     expect([...plain.keys()].filter((name) => name.endsWith('scales'))).toEqual([]);
   });
 
+  it('of Gemma 3 gets an output matrix of its own, which mlx-vlm wants', async () => {
+    const shared = (t: Tensors): void => {
+      WITHIN_MODEL(t);
+      t.delete('lm_head.weight');
+    };
+    const source = await multimodal(
+      'gemma3-4bit',
+      shared,
+      eyes('model.vision_tower', 'model.mm_projector'),
+    );
+    const made = await converted(source, AFFINE);
+    const weights = weightsOf(made);
+    for (const leaf of ['weight', 'scales', 'biases']) {
+      const embedding = weights.get(`language_model.model.embed_tokens.${leaf}`);
+      expect(weights.get(`language_model.lm_head.${leaf}`)).toEqual(embedding);
+    }
+    const plain = await converted(source, { dtype: 'float32' });
+    expect(weightsOf(plain).has('language_model.lm_head.weight')).toBe(false);
+    expectClose(await logits(made), await logits(await converted(made, { dequantize: true })));
+  });
+
   it('is cast as a whole when a type is asked for', async () => {
     const source = await multimodal('llava-4bit', AS_IT_IS, eyes('vision_tower', PROJECTOR));
     const cast = weightsOf(await converted(source, { dtype: 'bfloat16' }));
