@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { chatModelFolder } from '../helpers/chat-model.js';
 import { mlxk, program, run } from '../helpers/child.js';
+import { SMALL_CONFIG } from '../helpers/small-model.js';
 import { removeTemporaryFolders } from '../helpers/temporary.js';
 
 const sessionScript = fileURLToPath(new URL('../helpers/terminal_session.py', import.meta.url));
@@ -11,9 +12,15 @@ const CTRL_C = '\u0003';
 const CTRL_D = '\u0004';
 
 let folder: string;
+/** A model whose answers do not end by themselves while a test runs. */
+let endless: string[];
 
 beforeAll(() => {
   folder = chatModelFolder();
+  const patient = chatModelFolder({
+    'config.json': { ...SMALL_CONFIG, max_position_embeddings: 10_000_000 },
+  });
+  endless = [patient, '--temperature', '0'];
 });
 afterAll(removeTemporaryFolders);
 
@@ -104,18 +111,15 @@ describe('a conversation at the terminal', () => {
   });
 
   it('goes on after Ctrl-C stopped an answer', async () => {
-    const { code, output } = await session(
-      [folder],
-      [
-        { wait: 'You: ' },
-        { send: 'hello\r' },
-        { wait: 'Assistant: ' },
-        { send: CTRL_C },
-        { wait: '[Generation interrupted by user]' },
-        { wait: 'You: ' },
-        { send: 'exit\r' },
-      ],
-    );
+    const { code, output } = await session(endless, [
+      { wait: 'You: ' },
+      { send: 'hello\r' },
+      { wait: 'Assistant: ' },
+      { send: CTRL_C },
+      { wait: '[Generation interrupted by user]' },
+      { wait: 'You: ' },
+      { send: 'exit\r' },
+    ]);
     expect(output).toMatch(/Goodbye!\n$/);
     expect(code).toBe(0);
   });
@@ -127,10 +131,12 @@ describe('a conversation at the terminal', () => {
   });
 
   it('is left by a second Ctrl-C', async () => {
-    const { code, output } = await session(
-      [folder],
-      [{ wait: 'You: ' }, { send: 'hello\r' }, { wait: 'Assistant: ' }, { send: CTRL_C + CTRL_C }],
-    );
+    const { code, output } = await session(endless, [
+      { wait: 'You: ' },
+      { send: 'hello\r' },
+      { wait: 'Assistant: ' },
+      { send: CTRL_C + CTRL_C },
+    ]);
     expect(output).toContain('Goodbye!');
     expect(code).toBe(130);
   });
@@ -139,7 +145,7 @@ describe('a conversation at the terminal', () => {
 describe('an answer at the terminal', () => {
   it('is stopped by Ctrl-C: the part that was made stays, the exit code tells', async () => {
     const { code, signal, output } = await session(
-      [folder, 'hello', '--verbose'],
+      [...endless, 'hello', '--verbose'],
       [{ wait: 'loaded' }, { send: CTRL_C }],
     );
     expect({ code, signal }).toEqual({ code: 130, signal: null });
