@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { type GenerateOptions, type GenerateResult, load, type Model } from '../../lib/index.js';
@@ -123,6 +124,49 @@ describe('a prompt cache', () => {
     expect(again.tokens).toEqual(tokens);
     expect(again.usage.cachedTokens).toBe(0);
   });
+
+  it('keeps the part of a prompt that was computed before an abort', async () => {
+    await using model = await load(path.join(ownGoldens, 'qwen3'), { prefillStepSize: 8 });
+    const expected = await answer(model, prompt);
+    const aborting = new AbortController();
+    const options = {
+      ...KEPT,
+      signal: aborting.signal,
+      onPrefill: ({ processedTokens }: { processedTokens: number }) => {
+        if (processedTokens >= 16) aborting.abort();
+      },
+    };
+    await expect(answer(model, prompt, options)).rejects.toMatchObject({ name: 'AbortError' });
+    const actual = await answer(model, prompt, KEPT);
+    expect(actual.tokens).toEqual(expected.tokens);
+    expect(actual.usage.cachedTokens).toBeGreaterThanOrEqual(16);
+    expect(actual.usage.cachedTokens).toBeLessThan(prompt.length);
+  });
+
+  it.each(['qwen3', 'gpt_oss', 'lfm2', 'llama-kv-4bit'])(
+    'changes no answer of %s, whatever was asked before',
+    async (name) => {
+      await using model = await open(name);
+      const turn = fc.record({
+        shared: fc.nat(60),
+        added: fc.array(fc.integer({ min: 3, max: 120 }), { minLength: 1, maxLength: 12 }),
+        maxTokens: fc.integer({ min: 1, max: 12 }),
+      });
+      await fc.assert(
+        fc.asyncProperty(fc.array(turn, { minLength: 2, maxLength: 5 }), async (turns) => {
+          let text = prompt;
+          for (const { shared, added, maxTokens } of turns) {
+            text = [...text.slice(0, shared), ...added];
+            const kept = await answer(model, text, { ...KEPT, maxTokens });
+            const { tokens } = await answer(model, text, { maxTokens });
+            expect(kept.tokens).toEqual(tokens);
+            text = [...text, ...tokens];
+          }
+        }),
+        { numRuns: 12, seed: 7 },
+      );
+    },
+  );
 
   it('tells adapters and packed keys and values apart', async () => {
     const folder = path.join(ownGoldens, 'llama-lora');
