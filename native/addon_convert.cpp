@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "addon_arguments.h"
+#include "addon_background.h"
 #include "convert.h"
 #include "environment.h"
 #include "js_error.h"
@@ -20,7 +21,7 @@ namespace {
 
 // --- readSafetensors -----------------------------------------------------------------------------------------------
 
-Napi::Array tensor_array(Napi::Env env, const std::vector<TensorEntry>& tensors) {
+Napi::Value tensor_array(Napi::Env env, const std::vector<TensorEntry>& tensors) {
   Napi::Array array = Napi::Array::New(env, tensors.size());
   for (uint32_t i = 0; i < tensors.size(); ++i) {
     const Napi::HandleScope scope(env);
@@ -40,50 +41,12 @@ Napi::Array tensor_array(Napi::Env env, const std::vector<TensorEntry>& tensors)
   return array;
 }
 
-class ReadWorker final : public Napi::AsyncWorker {
- public:
-  ReadWorker(Napi::Env env, std::string path)
-      : Napi::AsyncWorker(env, "mlxk:readSafetensors"),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        path_(std::move(path)) {}
-
-  Napi::Promise promise() const { return deferred_.Promise(); }
-
- private:
-  void Execute() override {
-    try {
-      tensors_ = SafetensorsFile::open(path_).tensors();
-    } catch (...) {
-      error_ = std::make_unique<EngineError>(current_error());
-    }
-  }
-
-  void OnOK() override {
-    // In an environment that is going down no value can be made and nobody waits for it.
-    try {
-      const Napi::HandleScope scope(Env());
-      if (error_) {
-        deferred_.Reject(to_js_error(Env(), *error_).Value());
-      } else {
-        deferred_.Resolve(tensor_array(Env(), tensors_));
-      }
-    } catch (...) {
-    }
-  }
-
-  Napi::Promise::Deferred deferred_;
-  std::string path_;
-  std::vector<TensorEntry> tensors_;
-  std::unique_ptr<EngineError> error_;
-};
-
 Napi::Value read_safetensors(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
-    auto worker = std::make_unique<ReadWorker>(env, string_argument(info, 0, "path"));
-    const Napi::Promise promise = worker->promise();
-    worker.release()->Queue();  // deletes itself once it is done
-    return promise;
+    return BackgroundWork<std::vector<TensorEntry>>::start(
+        env, "mlxk:readSafetensors",
+        [path = string_argument(info, 0, "path")] { return SafetensorsFile::open(path).tensors(); }, tensor_array);
   });
 }
 

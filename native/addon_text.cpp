@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "addon_arguments.h"
+#include "addon_background.h"
 #include "js_error.h"
 #include "text.h"
 
@@ -101,55 +102,11 @@ std::vector<uint32_t> plain_argument(const Napi::CallbackInfo& info, size_t inde
   return u32_array(info[index], "plain");
 }
 
-Napi::Uint32Array js_ids(Napi::Env env, const std::vector<uint32_t>& ids) {
+Napi::Value js_ids(Napi::Env env, const std::vector<uint32_t>& ids) {
   Napi::Uint32Array array = Napi::Uint32Array::New(env, ids.size());
   std::copy(ids.begin(), ids.end(), array.Data());
   return array;
 }
-
-// Holds the tokenizer itself, not the JavaScript object: the worker outlives neither, in any order of their ends.
-class EncodeWorker final : public Napi::AsyncWorker {
- public:
-  EncodeWorker(Napi::Env env, std::shared_ptr<const Tokenizer> tokenizer, std::u16string text, bool add_special_tokens,
-               std::vector<uint32_t> plain)
-      : Napi::AsyncWorker(env, "mlxk:encode"),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        tokenizer_(std::move(tokenizer)),
-        text_(std::move(text)),
-        plain_(std::move(plain)),
-        add_special_tokens_(add_special_tokens) {}
-
-  Napi::Promise promise() const { return deferred_.Promise(); }
-
- private:
-  void Execute() override {
-    try {
-      ids_ = tokenizer_->encode(text_, add_special_tokens_, plain_);
-    } catch (...) {
-      error_ = std::make_unique<EngineError>(current_error());
-    }
-  }
-
-  void OnOK() override {
-    // In an environment that is going down no value can be made and nobody waits for it.
-    try {
-      const Napi::HandleScope scope(Env());
-      if (error_) {
-        deferred_.Reject(to_js_error(Env(), *error_).Value());
-      } else {
-        deferred_.Resolve(js_ids(Env(), ids_));
-      }
-    } catch (...) {
-    }
-  }
-
-  Napi::Promise::Deferred deferred_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
-  std::u16string text_;
-  std::vector<uint32_t> plain_, ids_;
-  std::unique_ptr<EngineError> error_;
-  bool add_special_tokens_;
-};
 
 class JsTokenizer final : public Napi::ObjectWrap<JsTokenizer> {
  public:
@@ -196,14 +153,12 @@ class JsTokenizer final : public Napi::ObjectWrap<JsTokenizer> {
 
   Napi::Value encode_async(const Napi::CallbackInfo& info) {
     const auto tokenizer = of(info.This());
-    return guarded(info.Env(), [&] {
-      auto worker = std::make_unique<EncodeWorker>(info.Env(), tokenizer, utf16_argument(info[0], "text"),
-                                                   flag_argument(info, 1, "addSpecialTokens"), plain_argument(info, 2));
-      const Napi::Promise promise = worker->promise();
-      worker->Queue();
-      // Deletes itself when it is done.
-      (void)worker.release();
-      return promise;
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      // Holds the tokenizer itself, not the JavaScript object: either may end first.
+      auto encode = [tokenizer, text = utf16_argument(info[0], "text"),
+                     add_special_tokens = flag_argument(info, 1, "addSpecialTokens"),
+                     plain = plain_argument(info, 2)] { return tokenizer->encode(text, add_special_tokens, plain); };
+      return BackgroundWork<std::vector<uint32_t>>::start(info.Env(), "mlxk:encode", std::move(encode), js_ids);
     });
   }
 
