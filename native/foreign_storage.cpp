@@ -139,7 +139,7 @@ ForeignStorage::ForeignStorage(const Checkpoint& checkpoint) {
 void ForeignStorage::find_matrices(const Checkpoint& checkpoint, const Rules& rules) {
   for (const auto& [entry, file] : checkpoint.tensors()) {
     const std::string& name = entry.name;
-    if (name.ends_with(".activation_scale") || name.ends_with(".input_scale")) {
+    if (name.ends_with("activation_scale") || name.ends_with(".input_scale")) {
       add(checkpoint, Kind::dropped, name, {name});
     } else if (entry.dtype == Dtype::F8_E4M3 && (name.ends_with(".weight") || checkpoint.find(name + "_scale_inv"))) {
       const TensorEntry& scales = needed(checkpoint, name + "_scale_inv", name);

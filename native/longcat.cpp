@@ -18,6 +18,7 @@ class Mixture final : public FeedForward {
                                mx::Type::f32)),
         routing_{.k = c.moe_topk,
                  .normalize = c.norm_topk_prob,
+                 .normalize_one = true,
                  .scale = c.routed_scaling_factor,
                  .epsilon = 1e-20f,
                  .softmax = true},

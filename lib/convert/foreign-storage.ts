@@ -21,7 +21,7 @@ const FLOATS: ReadonlySet<string> = new Set(['F16', 'BF16', 'F32']);
 const BYTES: ReadonlySet<string> = new Set(['U8', 'F8_E8M0']);
 const WORDS: ReadonlySet<string> = new Set(['I32', 'U32']);
 /** Of activations, which nothing here quantizes. */
-const DROPPED = /\.(activation_scale|input_scale)$/;
+const DROPPED = /(activation_scale|\.input_scale)$/;
 const INT4_ZERO = -8;
 
 /** What config.json says of the storage, where it is not MLX's own. */

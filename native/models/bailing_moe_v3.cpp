@@ -55,7 +55,7 @@ struct Config : DecoderConfig {
     for (const char* field : {"kda_safe_gate", "no_kda_lora", "rope_interleave"}) {
       c.require(c.flag(field, true), field, "must be true");
     }
-    routing.normalize = true;
+    routing.normalize = routing.normalize_one = true;
     routing.epsilon = 1e-20f;
     latent.bias = false;
     latent.norm_eps = rms_norm_eps;

@@ -23,7 +23,9 @@ struct Config : DecoderConfig {
         n_shared_experts(c.count("n_shared_experts", 1)),
         moe_intermediate_size(c.dim("moe_intermediate_size")),
         decoder_sparse_step(c.count("decoder_sparse_step", 1)),
-        routing{.k = c.count("num_experts_per_tok", 1), .normalize = c.flag("norm_topk_prob", false)} {
+        routing{.k = c.count("num_experts_per_tok", 1),
+                .normalize = c.flag("norm_topk_prob", false),
+                .normalize_one = true} {
     if (c.has("mlp_only_layers")) mlp_only_layers = c.ints("mlp_only_layers", 0, num_hidden_layers - 1);
     if (num_experts > 0) require_top_k(c, routing.k, "num_experts_per_tok", num_experts);
     c.require(hidden_size % num_attention_heads == 0, "num_attention_heads", "must divide hidden_size");

@@ -46,7 +46,9 @@ Config::Config(const ConfigReader& c)
       moe_intermediate_size(c.dim("moe_intermediate_size", 512)),
       shared_expert_intermediate_size(c.dim("shared_expert_intermediate_size", 512)),
       softcap(c.number("moe_router_logit_softcapping", 0.0f)),
-      routing{.k = c.count("num_experts_per_tok", 8), .scale = c.positive("moe_routed_scaling_factor", 1.0f)} {
+      routing{.k = c.count("num_experts_per_tok", 8),
+              .normalize_one = true,
+              .scale = c.positive("moe_routed_scaling_factor", 1.0f)} {
   require_top_k(c, routing.k, "num_experts_per_tok", num_experts);
   // Original configs name the kind of gate.
   const Json* gate = c.find("gating");

@@ -20,6 +20,7 @@ struct Config : Lfm2Config {
         use_expert_bias(c.flag("use_expert_bias", true)),
         routing{.k = c.count("num_experts_per_tok"),
                 .normalize = c.flag("norm_topk_prob", true),
+                .normalize_one = true,
                 .scale = c.positive("routed_scaling_factor", 1.0f),
                 .epsilon = 1e-6f} {
     intermediate_size = c.dim("intermediate_size");

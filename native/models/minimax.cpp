@@ -17,7 +17,7 @@ struct Config : DecoderConfig {
       : DecoderConfig(c, false),
         num_local_experts(c.count("num_local_experts")),
         use_qk_norm(c.flag("use_qk_norm", true)),
-        routing{.k = c.count("num_experts_per_tok"), .epsilon = 1e-20f} {
+        routing{.k = c.count("num_experts_per_tok"), .normalize_one = true, .epsilon = 1e-20f} {
     require_top_k(c, routing.k, "num_experts_per_tok", num_local_experts);
     const int rotary_dim = c.dim("rotary_dim", head_dim);
     c.require(rotary_dim <= head_dim, "rotary_dim", "must be at most head_dim");

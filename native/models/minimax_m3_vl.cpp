@@ -64,6 +64,7 @@ Config::Config(const ConfigReader& c)
       swiglu_alpha(c.number("swiglu_alpha", 1.702f)),
       swiglu_limit(c.positive("swiglu_limit", 7.0f)),
       routing{.k = c.count("num_experts_per_tok", 4),
+              .normalize_one = true,
               .scale = c.positive("routed_scaling_factor", 2.0f),
               .epsilon = 1e-20f},
       sparse_mlp(read_sparse(c, "mlp_layer_types", "dense", "sparse", c, "moe_layer_freq", num_hidden_layers)) {

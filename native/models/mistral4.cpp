@@ -11,7 +11,7 @@ struct Config : DeepseekConfig {
   PositionScale growth;
 
   explicit Config(const ConfigReader& c) : DeepseekConfig(c), growth(PositionScale::read(c.child("rope_parameters"))) {
-    routing.softmax = true;
+    routing.softmax = routing.normalize_one = true;
     routing.epsilon = 1e-20f;
     corrected = false;
     moe_layer_freq = 1;

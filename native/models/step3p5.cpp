@@ -92,6 +92,7 @@ Config::Config(const ConfigReader& c)
       swiglu_limits_shared(read_by_layer(c, "swiglu_limits_shared", num_hidden_layers, 0)),
       routing{.k = c.count("moe_top_k", 8),
               .normalize = c.flag("norm_expert_weight", true),
+              .normalize_one = true,
               .scale = c.positive("moe_router_scaling_factor", 3.0f),
               .epsilon = 1e-20f} {
   require_top_k(c, routing.k, "moe_top_k", moe_num_experts);

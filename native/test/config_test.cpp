@@ -47,11 +47,16 @@ TEST("takes the default for an absent or null field, and refuses one without def
   CHECK_EQ(c.layers("null", 9), 9);
   CHECK_EQ(c.positive("null", 0.5f), 0.5f);
   CHECK_EQ(c.number("absent", -2.0f), -2.0f);
-  CHECK_EQ(c.flag("null", true), true);
+  CHECK_EQ(c.flag("null", true), false);  // as in Python
   CHECK_EQ(c.text("null", "silu"), "silu");
   CHECK_REFUSED(c.integer("absent", 32, 1, 8), "config_invalid",
                 "config.json: absent is missing, and its default 32 is not from 1 to 8");
   CHECK(c.ids("null").empty());
+  CHECK(c.is_null("null"));
+  CHECK(!c.is_null("absent"));
+  const ConfigReader filled = c.or_else({{"null", 3}, {"absent", 5}});
+  CHECK_EQ(filled.dim("null"), 3);
+  CHECK_EQ(filled.dim("absent"), 5);
   CHECK(!c.has("null"));
   CHECK(!c.maybe("null"));
   CHECK_REFUSED(c.dim("hidden_size"), "config_missing_field", "config.json: hidden_size is missing");
@@ -178,7 +183,15 @@ TEST("reads quantization_config only where it means the same") {
             .base == (Quantization{64, 4, "affine"}));
   CHECK(quantization(R"({"quantization_config":{"quant_method":"mxfp4","modules_to_not_convert":[]}})").base ==
         (Quantization{32, 4, "mxfp4"}));
-  for (const char* method : {"awq", "gptq", "bitsandbytes", "fp8"}) {
+  CHECK(quantization(R"({"quantization_config":{"quant_method":"awq","bits":4,"group_size":128}})").base ==
+        (Quantization{128, 4, "affine"}));
+  CHECK(!quantization(R"({"quantization_config":{"quant_method":"fp8"}})").base.has_value());
+  CHECK(quantization(R"({"text_config":{"quantization_config":{"quant_method":"compressed-tensors",
+                         "format":"pack-quantized"}}})")
+            .base == (Quantization{32, 4, "affine"}));
+  CHECK_REFUSED(quantization(R"({"quantization_config":{"quant_method":"compressed-tensors","format":"dense"}})"),
+                "quantization_unsupported", "quantization_config.format must be");
+  for (const char* method : {"gptq", "bitsandbytes", "modelopt"}) {
     CHECK_REFUSED(quantization("{\"quantization_config\":{\"quant_method\":\"" + std::string(method) +
                                "\",\"bits\":4,\"group_size\":128}}"),
                   "quantization_unsupported", method);

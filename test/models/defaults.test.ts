@@ -17,9 +17,12 @@ import { type GoldenCase, goldenCases, ownGoldens } from './golden-cases.js';
 /** Some scores of the vocabulary, evenly spread. */
 type Scores = number[];
 type Outcome = 'same' | Scores;
-type Way = 'absent' | 'null';
+type Way = 'absent' | 'null' | 'one';
 
-/** What mlx-lm makes of a field left out, by the fields' dotted paths; it refuses those that are not listed. */
+/**
+ * What mlx-lm makes of a field left out, or of a single expert chosen, by the fields' dotted paths; it refuses those that
+ * are not listed.
+ */
 type Defaults = Record<Way, Record<string, Outcome>>;
 
 interface Exception {
@@ -86,7 +89,7 @@ afterAll(removeTemporaryFolders);
 
 /** Each field, how it is left out, and what mlx-lm makes of that. */
 function* omissions(name: string): Generator<{ field: string; as: Way; expected: Outcome }> {
-  for (const as of ['absent', 'null'] as const) {
+  for (const as of ['absent', 'null', 'one'] as const) {
     for (const [field, expected] of Object.entries(table[name]![as])) {
       const excepted = EXCEPTIONS.some(
         ({ cases, field: fields, ways }) =>
@@ -104,8 +107,8 @@ function without(good: string, field: string, as: Way): string {
   const above = field.split('.');
   const name = above.pop()!;
   const holder = above.reduce((object, key) => object[key] as Config, config);
-  if (as === 'null') holder[name] = null;
-  else Reflect.deleteProperty(holder, name);
+  if (as === 'absent') Reflect.deleteProperty(holder, name);
+  else holder[name] = as === 'null' ? null : 1;
   writeFileSync(path.join(folder, 'config.json'), JSON.stringify(config));
   for (const file of readdirSync(good).filter((entry) => entry.startsWith('model'))) {
     symlinkSync(path.join(good, file), path.join(folder, file));

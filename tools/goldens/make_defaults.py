@@ -6,7 +6,8 @@ usage: make_defaults.py [--goldens DIR] [--out FILE] [--jobs N] [CASE ...]
 Of every float32 case of test/goldens each field of config.json, nested ones too, is once deleted and once set to null,
 and mlx-lm is asked to load the weights and to score the case's longest run. The table says for every case which fields
 mlx-lm does without, `absent` or `null`: "same" where that made no difference, and the scores where others came out,
-which tell its default for the field. Fields that it cannot do without are not listed.
+which tell its default for the field. Fields that it cannot do without are not listed. `one` is what a mixture gives that
+chooses a single expert, whose weight some families normalize and others do not.
 With names of cases the table is made anew for these alone.
 """
 
@@ -29,6 +30,7 @@ from make_goldens import ternary_matmul
 ROOT = Path(__file__).resolve().parents[2]
 SCORES = 8  # of the vocabulary, evenly spread: enough to tell one default from another
 SAME = 1e-5  # of the largest score
+EXPERTS_CHOSEN = {"moe_k", "moe_top_k", "moe_topk", "num_experts_per_tok", "num_experts_per_token"}
 LEFT_ALONE = ("quantization", "quantization_config")
 
 
@@ -42,16 +44,16 @@ def fields(config, above=()):
             yield from fields(value, path)
 
 
-def changed(config, path, null):
+def changed(config, path, way):
     config = copy.deepcopy(config)
     *above, name = path
     holder = config
     for key in above:
         holder = holder[key]
-    if null:
-        holder[name] = None
-    else:
+    if way == "absent":
         del holder[name]
+    else:
+        holder[name] = None if way == "null" else 1
     return config
 
 
@@ -88,10 +90,12 @@ def sweep(case):
     ids = run["prompt"] + run["greedy"]
     plain = scores(case, config, ids)
     assert plain is not None, f"{case.name} does not run as it is"
-    table = {"absent": {}, "null": {}}
+    table = {"absent": {}, "null": {}, "one": {}}
     for path in fields(config):
         for way, outcomes in table.items():
-            made = scores(case, changed(config, path, way == "null"), ids)
+            if way == "one" and path[-1] not in EXPERTS_CHOSEN:
+                continue
+            made = scores(case, changed(config, path, way), ids)
             if made is not None:
                 outcomes[".".join(path)] = told(made, plain)
     return case.name, table
@@ -99,7 +103,7 @@ def sweep(case):
 
 def is_plain(case):
     spec = json.loads((case / "case.json").read_text())
-    return "quantize" not in spec and "adapter" not in spec and "weights" not in spec
+    return set(spec) <= {"config", "inv_freq", "samples", "shards"}
 
 
 def main():
