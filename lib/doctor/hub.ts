@@ -3,6 +3,7 @@
  * message.
  */
 
+import { isObject } from '../cache/model-folder.js';
 import { MlxkError } from '../errors.js';
 import { HubClient } from '../hub/client.js';
 import { type HubSettings, hubSettings } from '../hub/settings.js';
@@ -13,6 +14,8 @@ import { type Environment, type Finding, ok, problem, skipped, warning } from '.
 const STALL_MS = 10_000;
 const ONCE = { attempts: 1, delayMs: 0 } as const;
 const LOG_IN = 'hf auth login';
+/** Why a question has no answer of a hub. */
+const NO_HUB = new Set(['hub_unreachable', 'answer_invalid']);
 
 export async function checkHub(env: Environment): Promise<Finding[]> {
   let settings: HubSettings;
@@ -29,11 +32,13 @@ export async function checkHub(env: Environment): Promise<Finding[]> {
     return [skipped('hub', 'HF_HUB_OFFLINE is set: nothing is asked'), skipped('token', 'offline')];
   }
   const reached = await ask(settings, '/api/models?limit=1', 'its list of models');
-  if (reached instanceof MlxkError && reached.reason === 'hub_unreachable') {
+  const isError = reached instanceof MlxkError;
+  if (isError ? NO_HUB.has(reached.reason) : !Array.isArray(reached)) {
+    const why = isError ? causeOf(reached) : 'what it calls its list of models is none';
     return [
       warning(
         'hub',
-        `${settings.endpoint} does not answer: ${reached.message}`,
+        `${settings.endpoint} does not answer as a hub: ${why}`,
         `curl -I ${shellQuoted(settings.endpoint)}`,
       ),
       skipped('token', 'the hub cannot be asked'),
@@ -50,9 +55,9 @@ async function checkToken(settings: HubSettings): Promise<Finding> {
   if (answer instanceof MlxkError) {
     return answer.reason === 'token_refused'
       ? problem('token', 'the hub does not know the token, or it has expired', LOG_IN)
-      : warning('token', `cannot be checked: ${answer.message}`, null);
+      : warning('token', `cannot be checked: ${causeOf(answer)}`, null);
   }
-  const { name } = answer as { name?: unknown };
+  const name = isObject(answer) ? answer['name'] : undefined;
   return ok('token', typeof name === 'string' ? `valid, of ${name}` : 'valid');
 }
 
@@ -68,6 +73,15 @@ async function ask(settings: HubSettings, path: string, what: string): Promise<u
     return await response.json();
   } catch (error) {
     if (error instanceof MlxkError) return error;
-    throw error;
+    // A page to sign in, for example.
+    return new MlxkError('download_failed', (error as Error).message, {
+      reason: 'answer_invalid',
+      cause: error,
+    });
   }
+}
+
+/** What happened, without the advice to ask the doctor. */
+function causeOf({ cause, message }: MlxkError): string {
+  return cause instanceof Error ? cause.message : message;
 }

@@ -104,6 +104,13 @@ describe('the hub', () => {
     });
   });
 
+  it.each(['<html>Sign in</html>', '', 'null'])('that says %j is a warning too', async (body) => {
+    hub.faults.add(() => true, { kind: 'status', status: 200, body });
+    const found = await check('hub');
+    expect(found.status).toBe('warning');
+    expect(found.message).not.toContain('mlxk doctor');
+  });
+
   it('whose address is none is an error', async () => {
     cache.env.HF_ENDPOINT = 'not a url';
     expect(await check('hub')).toMatchObject({ status: 'error', fix: 'unset HF_ENDPOINT' });
