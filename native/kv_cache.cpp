@@ -80,6 +80,7 @@ void KVCache::append(const Array& keys, const Array& values, const std::optional
   reserve(new_keys, new_values, length);
   write(keys_, new_keys, end_);
   write(values_, new_values, end_);
+  shared_ = false;
   end_ += length;
   if (window_ > 0) begin_ = std::max(begin_, end_ - (window_ - 1));
 }
@@ -113,6 +114,7 @@ void KVCache::trim(int count) {
 }
 
 std::unique_ptr<LayerState> KVCache::copy(int count) const {
+  shared_ = true;
   auto other = std::make_unique<KVCache>(*this);
   other->trim(count);
   // Without room behind what is kept, so that the first update moves that alone.
@@ -120,6 +122,18 @@ std::unique_ptr<LayerState> KVCache::copy(int count) const {
     for (Array& part : *parts) part = mx::slice(part, kTime, 0, other->end_);
   }
   return other;
+}
+
+std::optional<KVCache::Room> KVCache::room() const {
+  if (shared_ || quantization_ || keys_.empty() || end_ == keys_.front().dim(kTime)) return std::nullopt;
+  return Room{keys_.front(), values_.front(), end_, window_ > 0 ? std::max(0, end_ + 1 - window_) : begin_};
+}
+
+void KVCache::appended(Array keys, Array values) {
+  keys_.front() = std::move(keys);
+  values_.front() = std::move(values);
+  ++end_;
+  if (window_ > 0) begin_ = std::max(begin_, end_ - (window_ - 1));
 }
 
 void KVCache::collect(std::vector<Array>& arrays) const {

@@ -57,6 +57,15 @@ class KVCache final : public LayerState {
   // The same as it is packed; nothing where it is not.
   std::optional<mx::PackedKeysValues> packed() const;
 
+  // The buffers [1, K, C, D] where they hold one more position and may be written in place: nothing is packed, and no
+  // copy shares them. It is to be written at `at` and sees what lies from `first` on; `appended` gives them back.
+  struct Room {
+    const Array &keys, &values;
+    int at, first;
+  };
+  std::optional<Room> room() const;
+  void appended(Array keys, Array values);
+
   void collect(std::vector<Array>& arrays) const override;
   size_t bytes() const override;
   bool quantized() const override { return quantization_.has_value(); }
@@ -79,6 +88,7 @@ class KVCache final : public LayerState {
   int begin_ = 0;         // first position still kept, as an index into the buffers
   int end_ = 0;           // next position to write
   bool dropped_ = false;  // positions before the buffers' first
+  mutable bool shared_ = false;  // with a copy, until something is written
   Parts keys_, values_;
   std::optional<KVQuantization> quantization_;  // once they are packed
 };

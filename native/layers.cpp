@@ -124,6 +124,11 @@ Array Matrix::multiply(const Array& x) const {
   return quantized ? mx::quantized_matmul(x, weight, scales, biases, *quantized) : mx::linear(x, weight);
 }
 
+mx::MatrixView Matrix::view() const {
+  const auto& [quantized, weight, scales, biases] = tensors_;
+  return {&weight, &scales, &biases, quantized ? &*quantized : nullptr};
+}
+
 Array Matrix::multiply_add(const Array& x, const Array& c) const {
   return tensors_.quantized ? multiply(x) + c : mx::addmm(c, x, transposed_);
 }
@@ -231,6 +236,18 @@ Array Linear::operator()(const Array& x) const {
   if (!update_) return bias_ ? matrix_.multiply_add(x, bias_) : matrix_.multiply(x);
   const Array y = update_->multiply(x, matrix_.multiply(x));
   return bias_ ? y + bias_ : y;
+}
+
+std::vector<Array> Linear::each(const std::vector<const Linear*>& linears, const Array& x) {
+  const bool plain = std::ranges::all_of(linears, [](const Linear* l) { return !l->update_ && !l->bias_; });
+  std::vector<Array> y;
+  if (plain) {
+    std::vector<mx::MatrixView> matrices;
+    for (const Linear* linear : linears) matrices.push_back(linear->matrix_.view());
+    return mx::linears(x, matrices);
+  }
+  for (const Linear* linear : linears) y.push_back((*linear)(x));
+  return y;
 }
 
 Embedding::Embedding(const Weights& w, int vocab_size, int dims)
@@ -366,6 +383,35 @@ Array attention(const Array& q, const Array& k, const Array& v, const LayerCache
     state.append(row[1], row[2], cache.batch.row(index).quantization);
     return attend_row(row[0], state, cache, index, options);
   });
+}
+
+Array attention_of_next(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
+                        const AttentionOptions& options, const mx::CachedAttention& heads) {
+  if (options.chunk > 0 || cache.batch.length() != 1) return {};
+  for (int row = 0; row < cache.batch.rows(); ++row) {
+    if (cache.batch.row(row).quantization || !cache.state<KVCache>(row).room()) return {};
+  }
+  std::vector<mx::Attended> attended;
+  const Array y = by_row(cache, {q, k, v}, [&](const std::vector<Array>& row, int index) {
+    const auto room = cache.state<KVCache>(index).room();
+    mx::CachedAttention next = heads;
+    next.position = cache.batch.row(index).position;
+    next.scale = options.scale;
+    next.soft_cap = options.softcap;
+    next.sinks = options.sinks;
+    next.at = room->at;
+    next.first = room->first;
+    auto result = mx::fused_cached_attention(row[0], row[1], row[2], room->keys, room->values, next);
+    if (!result) return row[0];
+    attended.push_back(*result);
+    return result->y;
+  });
+  if (static_cast<int>(attended.size()) < cache.batch.rows()) return {};
+  for (int row = 0; row < cache.batch.rows(); ++row) {
+    const auto& [_, keys, values] = attended[static_cast<size_t>(row)];
+    cache.state<KVCache>(row).appended(keys, values);
+  }
+  return y;
 }
 
 Array shared_attention(const Array& q, const LayerCache& cache, const AttentionOptions& options) {

@@ -29,8 +29,9 @@ class Matrix {
 
   Array multiply(const Array& x) const;                      // x @ W^T
   Array multiply_add(const Array& x, const Array& c) const;  // x @ W^T + c
-  Array rows(const Array& ids) const;                        // W[ids], dequantized
-  Array dense() const;                                       // W, dequantized
+  mx::MatrixView view() const;
+  Array rows(const Array& ids) const;  // W[ids], dequantized
+  Array dense() const;                 // W, dequantized
 
  private:
   MatrixTensors tensors_;
@@ -77,6 +78,8 @@ class Linear {
  public:
   Linear(const Weights& w, int in, int out, bool bias = false);
   Array operator()(const Array& x) const;
+  // What each of several gives for the same x.
+  static std::vector<Array> each(const std::vector<const Linear*>& linears, const Array& x);
 
  private:
   Matrix matrix_;
@@ -102,6 +105,7 @@ class RMSNorm {
   RMSNorm(const Weights& w, int dims, float eps, float offset = 0);
   explicit RMSNorm(float eps) : eps_(eps) {}  // without a weight
   Array operator()(const Array& x) const { return mx::rms_norm(x, weight_, eps_); }
+  const Array& weight() const { return weight_; }  // may be empty
 
  private:
   Array weight_;
@@ -177,6 +181,12 @@ struct AttentionOptions {
 // [B, K, L, D], both rotated already.
 Array attention(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
                 const AttentionOptions& options);
+
+// Projections of one new position q [B, 1, H D], k and v [B, 1, K D] through `heads`, cache and attention: [B, 1, H E],
+// where that is one primitive for every row, or an empty array: then nothing was appended. `heads` tells of norm and
+// rotation.
+Array attention_of_next(const Array& q, const Array& k, const Array& v, const LayerCache& cache,
+                        const AttentionOptions& options, const mx::CachedAttention& heads);
 
 // The same over what another layer, whose caches these are, appended in this pass.
 Array shared_attention(const Array& q, const LayerCache& cache, const AttentionOptions& options);

@@ -439,7 +439,12 @@ Array softmax(const Array& a, int axis) {
   return call(mlx_softmax_axis, raw(a), axis, true);
 }
 Array max(const Array& a, int axis, bool keepdims) { return call(mlx_max_axis, raw(a), axis, keepdims); }
-Array logsumexp(const Array& a, int axis, bool keepdims) { return call(mlx_logsumexp_axis, raw(a), axis, keepdims); }
+Array logsumexp(const Array& a, int axis, bool keepdims) {
+  if (axis == -1 && keepdims) {
+    if (Array y = ours(kernels::log_sum_exp(a.ctx(), stream.ctx))) return y;
+  }
+  return call(mlx_logsumexp_axis, raw(a), axis, keepdims);
+}
 Array cumsum(const Array& a, int axis, bool reverse, bool inclusive) {
   return call(mlx_cumsum_axis, raw(a), axis, reverse, inclusive, mlx_optional_dtype{MLX_FLOAT32, false});
 }
@@ -458,12 +463,29 @@ Array addmm(const Array& c, const Array& a, const Array& b) {
   return call(mlx_addmm, raw(c), raw(a), raw(b), 1.0f, 1.0f);
 }
 
+namespace {
+
+// Nothing where our kernels do not fit.
+std::vector<Array> our_linears(const Array& x, const std::vector<MatrixView>& matrices) {
+  std::vector<kernels::MatrixHandles> handles;
+  for (const auto& [weight, scales, biases, quantized] : matrices) {
+    if (quantized) {
+      handles.push_back(
+          {weight->ctx(), scales->ctx(), biases->ctx(), quantized->group_size, quantized->bits, quantized->mode});
+    } else {
+      handles.push_back({.w = weight->ctx()});
+    }
+  }
+  std::vector<Array> y;
+  for (void* handle : kernels::linears(x.ctx(), handles, stream.ctx)) y.push_back(Array::adopt(handle));
+  return y;
+}
+
+}  // namespace
+
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        const QuantizedShape& q) {
-  if (Array y = ours(kernels::quantized_linear(x.ctx(), w.ctx(), scales.ctx(), biases.ctx(), q.group_size, q.bits,
-                                               q.mode, stream.ctx))) {
-    return y;
-  }
+  if (const auto y = our_linears(x, {{&w, &scales, &biases, &q}}); !y.empty()) return y.front();
   return stock_quantized_matmul(x, w, scales, biases, q);
 }
 
@@ -517,8 +539,17 @@ Quantized quantize(const Array& w, const QuantizedShape& q) {
 }
 
 Array linear(const Array& x, const Array& w) {
-  if (Array y = ours(kernels::linear(x.ctx(), w.ctx(), stream.ctx))) return y;
+  if (const auto y = our_linears(x, {{.weight = &w}}); !y.empty()) return y.front();
   return matmul(x, transpose(w));
+}
+
+std::vector<Array> linears(const Array& x, const std::vector<MatrixView>& matrices) {
+  if (auto y = our_linears(x, matrices); !y.empty()) return y;
+  std::vector<Array> y;
+  for (const auto& [weight, scales, biases, quantized] : matrices) {
+    y.push_back(quantized ? quantized_matmul(x, *weight, *scales, *biases, *quantized) : linear(x, *weight));
+  }
+  return y;
 }
 
 Array swiglu(const Array& gate, const Array& up) {
@@ -593,6 +624,34 @@ Array fused_packed_attention(const Array& q, const PackedKeysValues& kv, float s
   };
   return ours(kernels::packed_attention(q.ctx(), handles(kv.keys), handles(kv.values), kv.shape.group_size,
                                         kv.shape.bits, options, stream.ctx));
+}
+
+std::optional<Attended> fused_cached_attention(const Array& q, const Array& k, const Array& v, const Array& keys,
+                                               const Array& values, const CachedAttention& options) {
+  const auto handles = kernels::cached_attention(q.ctx(), k.ctx(), v.ctx(), keys.ctx(), values.ctx(),
+                                                 {.q_norm = options.q_norm.ctx(),
+                                                  .k_norm = options.k_norm.ctx(),
+                                                  .norm_eps = options.norm_eps,
+                                                  .dims = options.rope.dims,
+                                                  .traditional = options.rope.traditional,
+                                                  .base = options.rope.base,
+                                                  .freqs = options.rope.freqs.ctx(),
+                                                  .rope_scale = options.rope.scale,
+                                                  .position = options.position,
+                                                  .scale = options.scale,
+                                                  .soft_cap = options.soft_cap,
+                                                  .sinks = options.sinks.ctx(),
+                                                  .at = options.at,
+                                                  .first = options.first},
+                                                 stream.ctx);
+  if (handles[0] == nullptr) return std::nullopt;
+  return Attended{Array::adopt(handles[0]), Array::adopt(handles[1]), Array::adopt(handles[2])};
+}
+
+std::optional<std::pair<Array, Array>> fused_greedy(const Array& scores) {
+  const auto [ids, logprobs] = kernels::greedy(scores.ctx(), stream.ctx);
+  if (ids == nullptr) return std::nullopt;
+  return std::pair{Array::adopt(ids), Array::adopt(logprobs)};
 }
 
 namespace {

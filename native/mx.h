@@ -182,6 +182,15 @@ struct QuantizedShape {
   std::string mode;
 };
 
+// A matrix [O, I] of somebody else: dense, or packed as `quantized` says.
+struct MatrixView {
+  const Array* weight;
+  const Array *scales = nullptr, *biases = nullptr;
+  const QuantizedShape* quantized = nullptr;
+};
+// x [.., I] times the transpose of each of them; in one primitive where this device has one for it.
+std::vector<Array> linears(const Array& x, const std::vector<MatrixView>& matrices);
+
 // x @ dequantize(w)^T; `biases` is empty for the floating-point modes.
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        const QuantizedShape& q);
@@ -247,6 +256,27 @@ struct PackedKeysValues {
 // many queries too.
 Array fused_packed_attention(const Array& q, const PackedKeysValues& kv, float scale, float soft_cap,
                              const Array& sinks);
+
+// One new position of one sequence through norm, rotation, cache and attention, in one primitive of ours, or nothing
+// where this device has none: kernels/kernels.h tells what it does. q [1, 1, H D], k and v [1, 1, K D], buffers
+// [1, K, C, D], which are written in place at `at`.
+struct CachedAttention {
+  std::optional<float> norm_eps{};  // of the heads of q and k; without it they are not normed
+  Array q_norm{}, k_norm{};         // weights [D]; empty ones are all ones
+  RopeParameters rope{};            // dims 0 rotates nothing
+  int position = 0;
+  float scale = 1, soft_cap = 0;
+  Array sinks{};
+  int at = 0, first = 0;  // where k and v go, and what is looked at from
+};
+struct Attended {
+  Array y, keys, values;  // [1, 1, H E], and the buffers
+};
+std::optional<Attended> fused_cached_attention(const Array& q, const Array& k, const Array& v, const Array& keys,
+                                               const Array& values, const CachedAttention& options);
+
+// Ids [B] of the largest scores of [B, V] and their log-probabilities, float32, where this device has a kernel for it.
+std::optional<std::pair<Array, Array>> fused_greedy(const Array& scores);
 
 // Recurrences in one primitive where this device has a kernel for them, nothing elsewhere; recurrence.h tells the
 // shapes. The result y has the type of the first argument.

@@ -33,6 +33,8 @@ class Rope {
 
   // x [B, H, L, D], rotated for the positions that the rows of `cache` have reached.
   Array operator()(const Array& x, const LayerCache& cache) const;
+  // What it does, where that is no more than one operation of MLX.
+  const mx::RopeParameters* plain() const { return magnitude_ == 1.0f ? &parameters_ : nullptr; }
 
  private:
   void scale(const ConfigReader& config, const std::optional<ConfigReader>& scaling, int dims, float base,

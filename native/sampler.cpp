@@ -54,11 +54,15 @@ Array Sampler::operator()(const Array& logprobs) {
 }
 
 Sampled sample(const Array& logits, const std::vector<Sampler*>& samplers) {
+  const bool greedy = std::all_of(samplers.begin(), samplers.end(), [](const Sampler* s) { return s->greedy(); });
+  if (greedy) {
+    if (const auto chosen = mx::fused_greedy(logits)) return {chosen->first, chosen->second};
+  }
   const Array scores = mx::astype(logits, mx::Type::f32);
   const Array total = mx::logsumexp(scores, -1, true);  // [B, 1]
   const int rows = scores.dim(0);
   Array tokens;
-  if (std::all_of(samplers.begin(), samplers.end(), [](const Sampler* s) { return s->greedy(); })) {
+  if (greedy) {
     tokens = mx::argmax(scores, -1);
   } else {
     const Array logprobs = scores - total;

@@ -64,6 +64,22 @@ SelfAttention::SelfAttention(const Weights& w, const AttentionShape& s, const Ro
     v_proj_.emplace(w["v_proj"], s.hidden_size, heads_width(s.kv_heads, value_dim(s)), s.qkv_bias);
   }
   k_norm_ = head_norm(w[s.k_norm], s, s.kv_heads);
+  next_ = heads_of_next();
+}
+
+std::optional<mx::CachedAttention> SelfAttention::heads_of_next() const {
+  const AttentionShape& s = shape_;
+  const auto* rope = rope_.plain();
+  if (rope == nullptr || s.gated || s.value_norm || s.chunk > 0) return std::nullopt;
+  mx::CachedAttention heads;
+  heads.rope = *rope;
+  if (s.qk_norm == QKNorm::none || s.qk_norm == QKNorm::whole) return heads;
+  const auto *q = q_norm_.target<RMSNorm>(), *k = k_norm_.target<RMSNorm>();
+  if (q == nullptr || k == nullptr || s.norm_after_rope) return std::nullopt;
+  heads.norm_eps = s.norm_eps;
+  heads.q_norm = q->weight();
+  heads.k_norm = k->weight();
+  return heads;
 }
 
 Array SelfAttention::operator()(const Array& x, const LayerCache& cache) const {
@@ -71,33 +87,42 @@ Array SelfAttention::operator()(const Array& x, const LayerCache& cache) const {
   const auto heads = [&](const Array& projected, int count) {
     return mx::reshape(projected, {batch, length, count, -1});
   };
+  const bool per_head = q_norm_ && shape_.qk_norm != QKNorm::whole;
+  const auto normed_whole = [&](const Array& h, int count, const mx::Unary& norm) {
+    return norm && !per_head ? norm(mx::reshape(h, {batch, length, count * shape_.head_dim})) : h;
+  };
   const auto rotated = [&](Array h, int count, const mx::Unary& norm) {
-    const bool per_head = norm && shape_.qk_norm != QKNorm::whole;
-    if (norm && !per_head) h = norm(mx::reshape(h, {batch, length, count * shape_.head_dim}));
     h = heads(h, count);
     if (per_head && !shape_.norm_after_rope) h = norm(h);
     h = rope_(mx::swapaxes(h, 1, 2), cache);  // [B, H, L, D]
     return per_head && shape_.norm_after_rope ? norm(h) : h;
   };
-  Array q = q_proj_(x), gate;
+  std::vector<const Linear*> projections{&q_proj_};
+  if (k_proj_) projections.push_back(&*k_proj_);
+  if (v_proj_) projections.push_back(&*v_proj_);
+  const std::vector<Array> projected = Linear::each(projections, x);
+  Array q = projected[0], gate;
   if (shape_.gated) {
     const auto halves = mx::split(heads(q, shape_.heads), 2, -1);
     q = halves[0];
     gate = mx::reshape(halves[1], {batch, length, shape_.heads * shape_.head_dim});
   }
-  q = prepared(rotated(q, shape_.heads, q_norm_), cache);
-  Array attended;
+  q = normed_whole(q, shape_.heads, q_norm_);
+  Array out;  // [B, L, H, E], or with the last two as one
   if (shape_.shared) {
-    attended = shared_attention(q, {cache.batch, *shape_.shared}, options_);
+    q = prepared(rotated(q, shape_.heads, q_norm_), cache);
+    out = mx::swapaxes(shared_attention(q, {cache.batch, *shape_.shared}, options_), 1, 2);
   } else {
-    const Array keys = (*k_proj_)(x);
-    const Array k = rotated(keys, shape_.kv_heads, k_norm_);
-    Array v = mx::swapaxes(heads(v_proj_ ? (*v_proj_)(x) : keys, shape_.kv_heads), 1, 2);
-    if (shape_.value_norm) v = mx::rms_norm(v, {}, shape_.norm_eps);
-    attended = attention(q, k, v, cache, options_);
+    const Array k = normed_whole(projected[1], shape_.kv_heads, k_norm_), &values = projected.back();
+    if (next_ && !prepares()) out = attention_of_next(q, k, values, cache, options_, *next_);
+    if (!out) {
+      q = prepared(rotated(q, shape_.heads, q_norm_), cache);
+      Array v = mx::swapaxes(heads(values, shape_.kv_heads), 1, 2);
+      if (shape_.value_norm) v = mx::rms_norm(v, {}, shape_.norm_eps);
+      out = mx::swapaxes(attention(q, rotated(k, shape_.kv_heads, k_norm_), v, cache, options_), 1, 2);
+    }
   }
-  Array out = mx::swapaxes(attended, 1, 2);
-  if (gate_proj_) out = out * output_gate(x);
+  if (gate_proj_) out = heads(out, shape_.heads) * output_gate(x);
   out = mx::reshape(out, {batch, length, shape_.heads * value_dim(shape_)});
   return o_proj_(gate ? out * mx::sigmoid(gate) : out);
 }

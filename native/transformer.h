@@ -83,8 +83,11 @@ class SelfAttention : public Mixer {
  protected:
   // q [B, H, L, D] once it is rotated; what an architecture scales queries by depends on their positions.
   virtual Array prepared(const Array& q, const LayerCache&) const { return q; }
+  virtual bool prepares() const { return false; }  // whether it does anything
 
  private:
+  // How one new position goes through norm, rotation, cache and attention, where that may be one primitive.
+  std::optional<mx::CachedAttention> heads_of_next() const;
   Array output_gate(const Array& x) const;  // [B, L, H, 1 or D]
 
   AttentionShape shape_;
@@ -95,6 +98,7 @@ class SelfAttention : public Mixer {
   std::optional<Linear> gate_proj_;
   mx::Unary q_norm_, k_norm_;
   AttentionOptions options_;
+  std::optional<mx::CachedAttention> next_;
 };
 
 struct FeedForwardShape {

@@ -5,13 +5,18 @@
 // Every function takes arrays and the stream as mlx-c's handles hold them and gives a new handle, to be adopted, or
 // null where it has no kernel for the device or types, or where operands do not fit: then the stock operation is to be
 // taken, which computes it or says what is wrong. MLXK_KERNELS=off makes them all give null.
+// A product of few rows takes the norm before it, a gate or sum after it, into its own primitive where neither has been
+// computed yet: cpu/pending.h.
 // Arrays may have any strides and be of float32, float16 or bfloat16; sums are float32. Thread: engine thread.
 
 #pragma once
 
+#include <array>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace mlxk::kernels {
 
@@ -29,7 +34,10 @@ void* rms_norm(const void* x, const void* weight, float eps, const void* stream)
 void* layer_norm(const void* x, const void* weight, const void* bias, float eps, const void* stream);  // both may
 void* softmax(const void* x, const void* stream);
 void* argmax(const void* x, const void* stream);  // uint32, the first of equals
-void* add(const void* a, const void* b, const void* stream);
+// Places [..] of the largest scores of x [.., V], uint32, and their log-probabilities [..], float32.
+std::pair<void*, void*> greedy(const void* scores, const void* stream);
+void* log_sum_exp(const void* x, const void* stream);         // of float32, keeping the axis
+void* add(const void* a, const void* b, const void* stream);  // b may be a vector beside a product of few rows
 
 // activation(gate) * up, of equal shapes.
 enum class Gate { silu, gelu, gelu_tanh };
@@ -50,13 +58,17 @@ void* move_positions(const void* a, int axis, int begin, int end, int positions,
 // --- products
 // ----------------------------------------------------------------------------------------------------------
 
-// x [.., I] times the transpose of w [O, I].
-void* linear(const void* x, const void* w, const void* stream);
-
-// The same for w packed by MLX's quantization: `mode` is affine (2, 3, 4, 5, 6 or 8 bits), mxfp4, mxfp8 or nvfp4.
-// More than a few rows of float16 or bfloat16 may be multiplied as 8-bit integers: cpu/isa/products_integers.cpp.
-void* quantized_linear(const void* x, const void* w, const void* scales, const void* biases, int group_size, int bits,
-                       const std::string& mode, const void* stream);
+// A matrix [O, I]: dense, or with scales packed by MLX's quantization: `mode` is affine (2, 3, 4, 5, 6 or 8 bits),
+// mxfp4, mxfp8 or nvfp4.
+struct MatrixHandles {
+  const void* w;
+  const void *scales = nullptr, *biases = nullptr;
+  int group_size = 0, bits = 0;
+  std::string mode{};
+};
+// x [.., I] times the transpose of each matrix, in one primitive; nothing where one of them has no kernel. More than a
+// few rows of float16 or bfloat16 may be multiplied as 8-bit integers: cpu/isa/products_integers.cpp.
+std::vector<void*> linears(const void* x, std::span<const MatrixHandles> matrices, const void* stream);
 
 // For every index i, x[lhs[i]] [M, I] times the transpose of w[rhs[i]] [O, I], as mlx::core::gather_mm and gather_qmm
 // with a transposed w; `lhs` may be null: then the batch axes of x are taken in their order.
@@ -85,6 +97,26 @@ struct PackedArray {
 };
 void* packed_attention(const void* q, const PackedArray& k, const PackedArray& v, int group_size, int bits,
                        const AttentionOptions& options, const void* stream);
+
+// One new position of one sequence: heads of q and k are normed and rotated, k and v are written to the buffers `keys`
+// and `values` [1, K, C, D] at position `at`, and q attends to what they hold from `first` on. q [.., H D], k and v
+// [.., K D]; gives y [.., H E] and the buffers. The buffers are written in place: nobody else may look at them from
+// `at` on.
+struct CachedAttention {
+  const void *q_norm = nullptr, *k_norm = nullptr;  // weights [D]
+  std::optional<float> norm_eps{};                  // without it, no norm
+  int dims = 0;                                     // that are rotated
+  bool traditional = false;
+  std::optional<float> base{};
+  const void* freqs = nullptr;
+  float rope_scale = 1;
+  int position = 0;
+  float scale = 1, soft_cap = 0;
+  const void* sinks = nullptr;
+  int at = 0, first = 0;
+};
+std::array<void*, 3> cached_attention(const void* q, const void* k, const void* v, const void* keys, const void* values,
+                                      const CachedAttention& options, const void* stream);
 
 // --- recurrences
 // ---------------------------------------------------------------------------------------------------------

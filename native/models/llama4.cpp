@@ -51,6 +51,7 @@ class Attention final : public SelfAttention {
 
  protected:
   Array prepared(const Array& q, const LayerCache& cache) const override { return growth_(q, cache); }
+  bool prepares() const override { return true; }
 
  private:
   PositionScale growth_;

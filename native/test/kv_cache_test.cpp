@@ -54,9 +54,30 @@ struct Pair {
 
 Array joined(const Array& all, const Array& more) { return all ? mx::concatenate({all, more}, 2) : more; }
 
+// One position in place, as decoding does it, where the cache allows that.
+bool append_in_place(Random& random, KVCache& cache, const Array& keys, const Array& values) {
+  const auto room = cache.room();
+  if (!room) return false;
+  const Shape flat{1, 1, kHeads * kWidth};
+  mx::CachedAttention options;
+  options.at = room->at;
+  options.first = room->first;
+  const auto attended = mx::fused_cached_attention(mx::reshape(draw(random, 1), flat), mx::reshape(keys, flat),
+                                                   mx::reshape(values, flat), room->keys, room->values, options);
+  CHECK(attended.has_value());
+  if (!attended) return false;
+  mx::eval({attended->y});
+  cache.appended(attended->keys, attended->values);
+  return true;
+}
+
 void append(Random& random, Pair& pair, int length, int window, const std::optional<KVQuantization>& quantization) {
   const Array keys = draw(random, length), values = draw(random, length);
-  const auto [seen_keys, seen_values] = static_cast<KVCache&>(*pair.cache).update(keys, values, quantization);
+  auto& cache = static_cast<KVCache&>(*pair.cache);
+  if (length > 1 || quantization || random.one_in(3) || !append_in_place(random, cache, keys, values)) {
+    cache.append(keys, values, quantization);
+  }
+  const auto [seen_keys, seen_values] = cache.visible(length);
   pair.keys = joined(pair.keys, keys);
   pair.values = joined(pair.values, values);
   const int total = pair.length(), first = window > 0 ? std::max(0, total - (window - 1 + length)) : 0;

@@ -1,18 +1,12 @@
 // Attention in one pass; stock MLX composes it of a dozen operations and keeps all scores. The result lies by
 // positions, [B, L, H, E] in memory, which is how the layer after it reads it.
 
-#include <algorithm>
-
+#include "kernels/cpu/attention_pieces.h"
 #include "kernels/cpu/primitive.h"
 #include "kernels/kernels.h"
 
 namespace mlxk::kernels {
 namespace {
-
-// Rows (positions times heads of a group) of one piece of work: the more share a block of keys, the cheaper it is.
-constexpr int kRows = 128;
-// Keys of one piece where there are few rows: so long contexts keep all threads busy whatever the number of heads.
-constexpr int kKeys = 512;
 
 // Queries, keys or values [B, H, L, D]: where they lie, or copied where their last axis has gaps.
 class Operand {
@@ -85,82 +79,20 @@ class AttentionPrimitive final : public CpuPrimitive {
       std::vector<float> sink_values(static_cast<size_t>(kv_heads * a.group));
       std::vector<uint8_t> buffer;
       if (sinks) sinks->widen(a.type, 0, sink_values.data(), buffer);
-      const int64_t item = size_of(a.type);
-      const int all_rows = a.queries * a.group;
-      const int ranges = (all_rows + kRows - 1) / kRows;
-      const int parts = ranges > 1 || a.keys < 2 * kKeys ? 1 : (a.keys + kKeys - 1) / kKeys;
-      const int64_t stride = attention_stride(a.value_width);
-      const int64_t heads = int64_t{batches} * kv_heads;
-
-      // Sums, largest scores and totals of [head, part, row] where parts have to be joined.
-      std::vector<float> joined;
-      if (parts > 1) joined.resize(static_cast<size_t>(heads * parts * all_rows * (stride + 2)));
-      const auto finish = [&](int64_t head, int row, int count, int64_t step, const float* sums, const float* largest,
-                              const float* totals) {
-        const int64_t batch = head / kv_heads, position = row / a.group;
-        const int64_t q_head = head % kv_heads * a.group + row % a.group;
-        Attention of_head = a;
-        of_head.sinks = sinks ? sink_values.data() + head % kv_heads * a.group : nullptr;
-        uint8_t* y = to + ((batch * a.queries + position) * kv_heads * a.group + q_head) * a.value_width * item;
-        routines().finish_attention(of_head, row % a.group, count, step, sums, largest, totals, y);
-      };
-      const auto pieces = static_cast<size_t>(heads * ranges * parts);
-      const auto body = [&](size_t piece) {
-        const auto head = static_cast<int64_t>(piece) / (ranges * parts);
-        const int range = static_cast<int>(static_cast<int64_t>(piece) / parts % ranges);
-        const int part = static_cast<int>(static_cast<int64_t>(piece) % parts);
-        const int64_t batch = head / kv_heads, kv_head = head % kv_heads;
-        const int first = range * kRows, last = std::min(all_rows, first + kRows), rows = last - first;
-        const AttentionPointers p{queries.at(batch, kv_head * a.group),
-                                  keys.at(batch, kv_head),
-                                  values.at(batch, kv_head),
-                                  queries.position,
-                                  queries.head,
-                                  keys.position,
-                                  values.position};
-        static thread_local Scratch memory;
-        const int64_t own = parts > 1 ? 0 : rows * (stride + 2);
-        float* scratch = memory.floats(own + routines().attend_scratch(a, rows));
-        float* sums = scratch + routines().attend_scratch(a, rows);
-        if (parts > 1) sums = joined.data() + (head * parts + part) * all_rows * (stride + 2);
-        float *largest = sums + rows * stride, *totals = largest + rows;
-        const int first_key = parts > 1 ? part * kKeys : 0;
-        const int last_key = parts > 1 ? std::min(a.keys, first_key + kKeys) : a.keys;
-        routines().attend(a, p, first, last, first_key, last_key, sums, largest, totals, scratch);
-        if (parts > 1) return;
-        for (int r = 0; r < rows; ++r) finish(head, first + r, 1, 0, sums + r * stride, largest + r, totals + r);
-      };
-      const size_t work = static_cast<size_t>(a.keys) * static_cast<size_t>(a.width + a.value_width) *
-                          static_cast<size_t>(all_rows) * static_cast<size_t>(heads);
-      if (work < 8 * kSmallWork) {
-        for (size_t piece = 0; piece < pieces; ++piece) body(piece);
-      } else {
-        for_pieces(pieces, body);
-      }
-      if (parts == 1) return;
-      for (int64_t head = 0; head < heads; ++head) {
-        for (int r = 0; r < all_rows; ++r) join(head, r, parts, all_rows, stride, joined.data(), finish);
-      }
+      attend_all(a, batches, kv_heads, sinks ? sink_values.data() : nullptr, to,
+                 [&](int64_t batch, int64_t kv_head, bool) {
+                   return AttentionPointers{queries.at(batch, kv_head * a.group),
+                                            keys.at(batch, kv_head),
+                                            values.at(batch, kv_head),
+                                            queries.position,
+                                            queries.head,
+                                            keys.position,
+                                            values.position};
+                 });
     };
   }
 
  private:
-  // Brings the parts of one row side by side and finishes it.
-  template <class Finish>
-  static void join(int64_t head, int row, int parts, int all_rows, int64_t stride, const float* joined,
-                   const Finish& finish) {
-    static thread_local std::vector<float> side;
-    side.resize(static_cast<size_t>(parts * (stride + 2)));
-    float *sums = side.data(), *largest = sums + parts * stride, *totals = largest + parts;
-    for (int part = 0; part < parts; ++part) {
-      const float* from = joined + (head * parts + part) * all_rows * (stride + 2);
-      std::copy_n(from + row * stride, stride, sums + part * stride);
-      largest[part] = from[all_rows * stride + row];
-      totals[part] = from[all_rows * stride + all_rows + row];
-    }
-    finish(head, row, parts, 1, sums, largest, totals);
-  }
-
   AttentionOptions options_;
 };
 

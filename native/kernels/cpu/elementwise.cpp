@@ -1,6 +1,7 @@
 // Gates of feed-forward layers and residual sums, each in one pass; stock MLX takes three operations and a scalar
 // exponential for a gate, and adds 16-bit numbers one at a time.
 
+#include "kernels/cpu/pending.h"
 #include "kernels/cpu/primitive.h"
 #include "kernels/kernels.h"
 
@@ -45,9 +46,17 @@ void* gated(Gate activation, const void* gate, const void* up, const void* strea
   const Activation function = activation == Gate::silu   ? Activation::silu
                               : activation == Gate::gelu ? Activation::gelu
                                                          : Activation::gelu_tanh;
+  if (wanted_on(stream) && unwrap(gate).shape() == unwrap(up).shape()) {
+    if (void* y = gated_products(function, unwrap(gate), unwrap(up))) return y;
+  }
   return make_pairwise(function, gate, up, stream);
 }
 
-void* add(const void* a, const void* b, const void* stream) { return make_pairwise(std::nullopt, a, b, stream); }
+void* add(const void* a, const void* b, const void* stream) {
+  for (const auto& [other, product] : {std::pair(a, b), std::pair(b, a)}) {
+    if (void* y = product_sum(unwrap(other), unwrap(product))) return y;
+  }
+  return make_pairwise(std::nullopt, a, b, stream);
+}
 
 }  // namespace mlxk::kernels

@@ -55,7 +55,7 @@ class GatherLinear final : public CpuPrimitive {
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return expert(a) < expert(b); });
     const int64_t row_bytes = y.row_stride * size_of(y.type);
-    std::vector<SingleProduct> singles;
+    std::vector<Product> singles;
     std::vector<size_t> single_rows;
     std::vector<uint8_t> together;
     for (size_t first = 0, last; first < count; first = last) {

@@ -1,5 +1,6 @@
 // Root mean square norm, layer norm and softmax along the last axis. Stock MLX composes the first of eleven operations.
 
+#include "kernels/cpu/pending.h"
 #include "kernels/cpu/primitive.h"
 #include "kernels/kernels.h"
 
@@ -16,6 +17,12 @@ class RowFunction final : public CpuPrimitive {
         eps_(eps),
         has_weight_(has_weight),
         has_bias_(has_bias) {}
+
+  // What a product that reads the result may compute in its place.
+  std::optional<PendingNorm> taken_over(const std::vector<array>& inputs) const {
+    if (kind_ != Kind::rms) return std::nullopt;
+    return PendingNorm{inputs[0], has_weight_ ? std::optional<array>(inputs[1]) : std::nullopt, eps_};
+  }
 
  protected:
   // inputs: x, then weight and bias where there are any.
@@ -72,6 +79,11 @@ void* make_row_function(Kind kind, const void* x, const void* weight, const void
 }
 
 }  // namespace
+
+std::optional<PendingNorm> pending_norm(const array& a) {
+  const auto* function = pending<RowFunction>(a);
+  return function ? function->taken_over(a.inputs()) : std::nullopt;
+}
 
 void* rms_norm(const void* x, const void* weight, float eps, const void* stream) {
   return make_row_function(Kind::rms, x, weight, nullptr, eps, stream);

@@ -104,6 +104,31 @@ class Packed {
   bool contiguous_;
 };
 
+// A primitive with several outputs. `evaluate` runs on the engine thread and gives the work: the memory of inputs and
+// outputs stays alive until that has run.
+class CpuPrimitives : public mlx::core::Primitive {
+ public:
+  CpuPrimitives(mlx::core::Stream stream, const char* name) : Primitive(stream), name_(name) {}
+
+  void eval_cpu(const std::vector<array>& inputs, std::vector<array>& outputs) final {
+    allocate(inputs, outputs);
+    mlx::core::cpu::get_command_encoder(stream()).dispatch(evaluate(inputs, outputs));
+  }
+  void eval_gpu(const std::vector<array>&, std::vector<array>&) final {
+    throw std::runtime_error("a CPU kernel was asked to run on the GPU");
+  }
+  const char* name() const final { return name_; }
+
+ protected:
+  virtual void allocate(const std::vector<array>&, std::vector<array>& outputs) {
+    for (array& output : outputs) output.set_data(mlx::core::allocator::malloc(output.nbytes()));
+  }
+  virtual std::function<void()> evaluate(const std::vector<array>& inputs, std::vector<array>& outputs) = 0;
+
+ private:
+  const char* name_;
+};
+
 // A primitive with one output. `evaluate` runs on the engine thread and gives the work: the memory of inputs and output
 // stays alive until that has run.
 class CpuPrimitive : public mlx::core::UnaryPrimitive {

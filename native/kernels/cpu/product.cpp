@@ -22,16 +22,20 @@ int64_t matrix_bytes_per_output(const Matrix& w) {
 // decoded 1.2 times as fast on one thread, for half the processor time.
 constexpr int64_t kSharedBytes = int64_t{512} << 10;
 
-bool worth_sharing(const Matrix& w, size_t products) {
-  return matrix_bytes_per_output(w) * w.outputs * static_cast<int64_t>(products) >= kSharedBytes;
+bool worth_sharing(int64_t bytes) { return bytes >= kSharedBytes; }
+
+int64_t matrix_bytes(const Matrix& w) { return matrix_bytes_per_output(w) * w.outputs; }
+
+// Outputs of `bytes` each that one piece has, a multiple of what is unpacked at a time.
+size_t piece_outputs(int64_t bytes) {
+  const auto unit = int64_t{routines().tile_outputs};
+  return static_cast<size_t>(std::max<int64_t>(1, kPieceBytes / bytes / unit) * unit);
 }
 
-// Outputs that one piece of a product of few rows has, a multiple of what is unpacked at a time; `products` of the same
-// shape running together.
+// The same in a product of few rows; `products` of the same shape running together.
 size_t output_grain(const Matrix& w, size_t products = 1) {
-  if (!worth_sharing(w, products)) return static_cast<size_t>(w.outputs);
-  const auto unit = int64_t{routines().tile_outputs};
-  return static_cast<size_t>(std::max<int64_t>(1, kPieceBytes / matrix_bytes_per_output(w) / unit) * unit);
+  if (!worth_sharing(matrix_bytes(w) * static_cast<int64_t>(products))) return static_cast<size_t>(w.outputs);
+  return piece_outputs(matrix_bytes_per_output(w));
 }
 
 Results from_row(const Results& y, size_t row) {
@@ -86,18 +90,26 @@ class FewRows {
   bool rounded_ = false;
 };
 
-void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded) {
+void multiply_outputs(const Matrix& w, size_t count, const FewRows& x, const Results& y, size_t first, size_t last) {
   const Routines& r = routines();
+  float* scratch = piece_memory().floats(r.few_scratch(w));
+  for (size_t row = 0; row < count;) {
+    const size_t rows = count - row >= 4 ? 4 : count - row >= 2 ? 2 : 1;
+    r.few(w, x.row(row), x.rounded(), static_cast<int>(rows), static_cast<int>(first), static_cast<int>(last),
+          from_row(y, row), scratch);
+    row += rows;
+  }
+}
+
+void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded) {
   const FewRows x(w, count, read, rounded);
-  for_ranges(static_cast<size_t>(w.outputs), output_grain(w), [&](size_t first, size_t last) {
-    float* scratch = piece_memory().floats(r.few_scratch(w));
-    for (size_t row = 0; row < count;) {
-      const size_t rows = count - row >= 4 ? 4 : count - row >= 2 ? 2 : 1;
-      r.few(w, x.row(row), x.rounded(), static_cast<int>(rows), static_cast<int>(first), static_cast<int>(last),
-            from_row(y, row), scratch);
-      row += rows;
-    }
-  });
+  for_ranges(static_cast<size_t>(w.outputs), output_grain(w),
+             [&](size_t first, size_t last) { multiply_outputs(w, count, x, y, first, last); });
+}
+
+// Whether rows that were prepared for one are so for the other.
+bool alike(const Matrix& a, const Matrix& b) {
+  return a.format == b.format && a.inputs == b.inputs && a.bits == b.bits && a.group == b.group;
 }
 
 // body(first row, rows, first output, last output) for all of a product, on several threads.
@@ -156,7 +168,45 @@ void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results&
   count >= kFewestTileRows ? multiply_tiles(w, count, read, y) : multiply_few(w, count, read, y, rounded);
 }
 
-void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read, bool rounded) {
+bool is_few(size_t count) { return count < kFewestTileRows; }
+
+void multiply_together(const std::vector<Product>& products, size_t count, const ReadRow& read, bool rounded,
+                       const Finish& finish) {
+  const Matrix& like = products.front().w;
+  const auto outputs_of = [](const Product& p) { return static_cast<size_t>(p.w.outputs); };
+  if (!std::ranges::all_of(products, [&](const Product& p) { return alike(p.w, like); })) {
+    for (const auto& [w, y] : products) multiply_few(w, count, read, y, rounded);
+    if (finish) finish(0, outputs_of(products.front()));
+    return;
+  }
+  int64_t bytes = 0;
+  for (const Product& p : products) bytes += matrix_bytes(p.w);
+  const bool shared = worth_sharing(bytes);
+  const FewRows x(like, count, read, rounded);
+  if (finish) {
+    const size_t outputs = outputs_of(products.front());
+    const size_t grain = shared ? piece_outputs(bytes / static_cast<int64_t>(outputs)) : outputs;
+    for_ranges(outputs, grain, [&](size_t first, size_t last) {
+      for (const auto& [w, y] : products) multiply_outputs(w, count, x, y, first, last);
+      finish(first, last);
+    });
+    return;
+  }
+  const auto pieces_of = [&](const Product& p, size_t grain) { return (outputs_of(p) + grain - 1) / grain; };
+  const size_t grain = piece_outputs(matrix_bytes_per_output(like));
+  size_t pieces = 0;
+  for (const Product& p : products) pieces += pieces_of(p, grain);
+  const auto body = [&](size_t piece) {
+    auto product = products.begin();
+    for (; piece >= pieces_of(*product, grain); ++product) piece -= pieces_of(*product, grain);
+    multiply_outputs(product->w, count, x, product->y, piece * grain,
+                     std::min(outputs_of(*product), (piece + 1) * grain));
+  };
+  if (shared) return for_pieces(pieces, body);
+  for (size_t piece = 0; piece < pieces; ++piece) body(piece);
+}
+
+void multiply_each(const std::vector<Product>& products, const ReadRow& read, bool rounded) {
   if (products.empty()) return;
   const Routines& r = routines();
   const Matrix& like = products.front().w;
@@ -169,7 +219,7 @@ void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& re
           static_cast<int>(std::min(outputs, first + grain)), products[i].y,
           piece_memory().floats(r.few_scratch(like)));
   };
-  if (!worth_sharing(like, products.size())) {
+  if (!worth_sharing(matrix_bytes(like) * static_cast<int64_t>(products.size()))) {
     for (size_t piece = 0; piece < ranges * products.size(); ++piece) body(piece);
   } else {
     for_pieces(ranges * products.size(), body);

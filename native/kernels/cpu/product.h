@@ -14,12 +14,19 @@ using ReadRow = std::function<void(size_t row, float* to)>;
 // y [count, O] = x times the transpose of w. `rounded`: x was of 16 bits, which allows products of short numbers.
 void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded);
 
-// Many single rows, each with its own matrix: y[i] = x[i] times the transpose of w[i].
-struct SingleProduct {
+// The same for several matrices and few rows (`is_few`), in one region of the pool. With a `finish` all have as many
+// outputs: a piece of work takes outputs [first, last) of every one and then calls finish(first, last).
+struct Product {
   Matrix w;
-  Results y;  // of one row
+  Results y;
 };
-void multiply_each(const std::vector<SingleProduct>& products, const ReadRow& read, bool rounded);
+using Finish = std::function<void(size_t first, size_t last)>;
+bool is_few(size_t count);
+void multiply_together(const std::vector<Product>& products, size_t count, const ReadRow& read, bool rounded,
+                       const Finish& finish);
+
+// Many single rows, each with its own matrix: y[i] = x[i] times the transpose of w[i].
+void multiply_each(const std::vector<Product>& products, const ReadRow& read, bool rounded);
 
 // What is known of a matrix before its data is: how arrays hold it. With experts the first axis tells them apart.
 class MatrixLayout {

@@ -1,8 +1,6 @@
 // Rotary position embedding. Stock MLX composes it of twenty-nine operations, each time with new cosines.
 
-#include <algorithm>
-#include <cmath>
-
+#include "kernels/cpu/angles.h"
 #include "kernels/cpu/primitive.h"
 #include "kernels/kernels.h"
 
@@ -16,48 +14,6 @@ struct Rotation {
   int offset;
   bool has_freqs, has_offsets;
 };
-
-// Cosine and sine of every angle of `count` positions from `start`. The layers of a step all ask for the same.
-class Angles {
- public:
-  void turn_to(const std::vector<float>& frequencies, float scale, int start, size_t count) {
-    if (frequencies == frequencies_ && scale == scale_ && start == start_ && count == count_) return;
-    frequencies_ = frequencies;
-    scale_ = scale;
-    start_ = start;
-    count_ = count;
-    const size_t half = frequencies.size();
-    cosines_.resize(count * half);
-    sines_.resize(count * half);
-    for_rows(count, 8 * half, [&](size_t first, size_t last) {
-      for (size_t at = first; at < last; ++at) {
-        const float position = scale * static_cast<float>(start + static_cast<int>(at));
-        for (size_t i = 0; i < half; ++i) {
-          cosines_[at * half + i] = std::cos(position * frequencies[i]);
-          sines_[at * half + i] = std::sin(position * frequencies[i]);
-        }
-      }
-    });
-  }
-  const float* cosines(size_t at) const { return cosines_.data() + at * frequencies_.size(); }
-  const float* sines(size_t at) const { return sines_.data() + at * frequencies_.size(); }
-
- private:
-  std::vector<float> frequencies_, cosines_, sines_;
-  float scale_ = 0;
-  int start_ = 0;
-  size_t count_ = 0;
-};
-
-std::vector<float> frequencies_of(const Rotation& r, const float* freqs, int64_t step) {
-  const int half = r.dims / 2;
-  std::vector<float> frequencies;
-  for (int i = 0; i < half; ++i) {
-    frequencies.push_back(freqs ? 1 / freqs[i * step]
-                                : std::exp(-static_cast<float>(i) * (std::log(r.base) / static_cast<float>(half))));
-  }
-  return frequencies;
-}
 
 class Rope final : public CpuPrimitive {
  public:
@@ -74,11 +30,10 @@ class Rope final : public CpuPrimitive {
     return [=, r = rotation_, type = *type_of(output), rows = Rows(inputs[0]), to = output.data<uint8_t>()] {
       static thread_local Angles angles_of_thread;
       Angles& angles = angles_of_thread;  // that of this thread, whichever runs a piece
-      const std::vector<float> frequencies = frequencies_of(r, freqs, freq_step);
+      angles.set_frequencies(r.dims, r.base, freqs, freq_step);
       const size_t in_batch = rows.count / batches, width = static_cast<size_t>(rows.width);
       for (size_t batch = 0; batch < batches; ++batch) {
-        angles.turn_to(frequencies, r.scale, offsets ? offsets[static_cast<int64_t>(batch) * offset_step] : r.offset,
-                       length);
+        angles.turn_to(r.scale, offsets ? offsets[static_cast<int64_t>(batch) * offset_step] : r.offset, length);
         for_rows(in_batch, width, [&](size_t first, size_t last) {
           std::vector<uint8_t> buffer;
           for (size_t i = first; i < last; ++i) {

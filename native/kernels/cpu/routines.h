@@ -108,6 +108,8 @@ struct Routines {
                  int width, void* y);
   // Index of the largest of `count` numbers, the first among equals; one that is not a number counts as largest.
   int64_t (*argmax)(Type type, const void* x, int64_t count);
+  float (*sum_exponentials)(Type type, const void* x, float most,
+                            int64_t count);  // of x - most; `most` as they have it
 
   // --- y = x times the transpose of w --------------------------------------------------------------------------------
   // Few rows: `prepare_few` brings one row of x into the order in which codes are unpacked, `few` multiplies `rows`

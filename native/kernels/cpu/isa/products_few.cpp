@@ -389,13 +389,33 @@ void prepare_few(const Matrix& w, const float* x, float* prepared) {
   }
 }
 
+namespace {
+
+// Integers in the order of inputs to that of `rounded_words`: input i of a word is half i / kPairs of pair i % kPairs.
+template <int kWords>
+void pair_up(const uint16_t* ordered, int64_t count, float* to) {
+  constexpr int kPairs = kWords / 2;
+  for (int64_t first = 0; first < count; first += kWords * kLanes) {
+    for (int j = 0; j < kPairs; ++j) {
+      uint32_t pairs[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const uint16_t* word = ordered + first + lane * kWords + j;
+        pairs[lane] = word[0] | static_cast<uint32_t>(word[kPairs]) << 16;
+      }
+      __builtin_memcpy(to + first / 2 + j * kLanes, pairs, sizeof pairs);
+    }
+  }
+}
+
+}  // namespace
+
 bool prepare_rounded(const Matrix& w, const float* x, float* prepared) {
   constexpr float kSteps = 32767;
-  const int words = per_word(w), pairs = words / 2;
-  float* sums = prepared + padded_inputs(w);
+  const int64_t inputs = padded_inputs(w);
+  float* sums = prepared + inputs;
   float* scales = sums + padded_groups(w);
-  auto* codes = reinterpret_cast<uint8_t*>(prepared);
-  for (int64_t i = 0; i < padded_inputs(w) / 2; ++i) prepared[i] = 0;  // rows may end before a vector does
+  auto* ordered = reinterpret_cast<uint16_t*>(prepared + inputs / 2);  // behind the pairs that they become
+  __builtin_memset(ordered + w.inputs, 0, static_cast<size_t>(inputs - w.inputs) * sizeof *ordered);
   for (int64_t g = 0; g < padded_groups(w); ++g) {
     if (g >= w.groups) {
       sums[g] = scales[g] = 0;
@@ -412,19 +432,19 @@ bool prepare_rounded(const Matrix& w, const float* x, float* prepared) {
     scales[g] = size / kSteps;
     if (sums[g] - sums[g] != 0 || inverse - inverse != 0) return false;
     I whole_sum = {};
-    for (int64_t from = g * w.group; from < (g + 1) * w.group; from += kLanes) {
-      const I whole = to_integers(load(x + from) * inverse);
+    for (int64_t at = g * w.group; at < (g + 1) * w.group; at += kLanes) {
+      const I whole = to_integers(load(x + at) * inverse);
       whole_sum += whole;
-      for (int i = 0; i < kLanes; ++i) {
-        // Input i of word `lane` is half i / pairs of pair i % pairs.
-        const int64_t at = from + i, word = at / words, in_word = at % words;
-        const int64_t lane = word % kLanes, vector = word / kLanes * pairs + in_word % pairs;
-        const auto value = static_cast<int16_t>(whole[i]);
-        __builtin_memcpy(codes + 4 * (vector * kLanes + lane) + 2 * (in_word / pairs), &value, 2);
-      }
+      const Halves halves = __builtin_convertvector(reinterpret_cast<U>(whole), Halves);
+      __builtin_memcpy(ordered + at, &halves, sizeof halves);
     }
     // What pair_of adds to e2m1 is taken away from the very integers it was multiplied with.
     if (w.format != Format::affine) sums[g] = sum(__builtin_convertvector(whole_sum, F)) * scales[g];
+  }
+  switch (per_word(w)) {
+    case 16: pair_up<16>(ordered, inputs, prepared); break;
+    case 8: pair_up<8>(ordered, inputs, prepared); break;
+    default: pair_up<4>(ordered, inputs, prepared); break;
   }
   return true;
 }

@@ -22,6 +22,7 @@ constinit const Routines kRoutines{
     .add = add,
     .rotate = rotate,
     .argmax = argmax,
+    .sum_exponentials = sum_exponentials,
     .few_size = few_size,
     .few_scratch = few_scratch,
     .prepare_few = prepare_few,

@@ -197,4 +197,21 @@ int64_t argmax(Type type, const void* from, int64_t count) {
   return best;
 }
 
+float sum_exponentials(Type type, const void* from, float most, int64_t count) {
+  if (most == -__builtin_inff()) return 0;
+  float total = 0;
+  by_type(type, [&]<class T>(T*) {
+    const T* x = static_cast<const T*>(from);
+    F sums[2] = {};
+    int64_t at = 0;
+    for (; at + 2 * kLanes <= count; at += 2 * kLanes) {
+      sums[0] += exp(load(x + at) - most);
+      sums[1] += exp(load(x + at + kLanes) - most);
+    }
+    total = sum(sums[0] + sums[1]);
+    for (; at < count; ++at) total += exp(splat(value_of_one(x[at]) - most))[0];
+  });
+  return total;
+}
+
 }  // namespace mlxk::kernels::MLXK_ISA

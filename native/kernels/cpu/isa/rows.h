@@ -16,5 +16,6 @@ void add(Type type, const void* a, const void* b, void* y, int64_t count);
 void rotate(Type type, const void* x, const float* cosines, const float* sines, int dims, bool traditional, int width,
             void* y);
 int64_t argmax(Type type, const void* x, int64_t count);
+float sum_exponentials(Type type, const void* x, float most, int64_t count);
 
 }  // namespace mlxk::kernels::MLXK_ISA

@@ -312,10 +312,14 @@ inline int32_t sum(I v) {
   return total;
 }
 
-inline float largest(F v) {
+inline float largest(F v) {  // of numbers
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(v);
+#else
   float most = v[0];
   for (int i = 1; i < kLanes; ++i) most = v[i] > most ? v[i] : most;
   return most;
+#endif
 }
 
 // Lane i is from[i / run]; `run` divides kLanes or is larger, and as many numbers as that asks for can be read.
