@@ -85,9 +85,9 @@ class KVCache final : public LayerState {
   void reserve(const Parts& keys, const Parts& values, int length);
 
   int window_;
-  int begin_ = 0;         // first position still kept, as an index into the buffers
-  int end_ = 0;           // next position to write
-  bool dropped_ = false;  // positions before the buffers' first
+  int begin_ = 0;                // first position still kept, as an index into the buffers
+  int end_ = 0;                  // next position to write
+  bool dropped_ = false;         // positions before the buffers' first
   mutable bool shared_ = false;  // with a copy, until something is written
   Parts keys_, values_;
   std::optional<KVQuantization> quantization_;  // once they are packed

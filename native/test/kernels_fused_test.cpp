@@ -130,7 +130,8 @@ TEST("a gate of two products") {
     Expected want;
     for (size_t i = 0; i < g.size(); ++i) {
       const double value = g[i] / (1 + std::exp(-g[i])) * u[i];
-      want.add(value, std::fabs(value) + 1e-39 * std::fabs(u[i]));
+      want.add(value);
+      want.slack.push_back(1.2e-38 * std::fabs(u[i]));  // what silu of far below zero loses where it is denormal
     }
     compare(got, gates.shape(), type, want, "gate of " + text_of(x));
     same(got, mx::swiglu(gates, ups), "gate of " + text_of(x));
@@ -359,7 +360,8 @@ TEST("greedy ids and their log-probabilities") {
       const double log_sum = *largest + std::log(sum);
       sums.add(log_sum, std::fabs(*largest) + std::log(sum) + 1);
       const double logprob = logprobs[static_cast<size_t>(row)];
-      CHECK(nan ? std::isnan(logprob) : std::fabs(logprob + std::log(sum)) <= 1e-5 * (std::fabs(*largest) + 20));
+      CHECK(std::isfinite(sum) ? std::fabs(logprob + std::log(sum)) <= 1e-5 * (std::fabs(*largest) + 20)
+                               : !std::isfinite(logprob));
     }
     compare(total, {rows, 1}, Type::f32, sums, "logsumexp of " + text_of(x));
   }

@@ -143,19 +143,22 @@ class Pool {
 
   // Runs pieces of job number `job` until none is left. Between reading what the job is and claiming a piece of it the
   // caller may have ended it: then the claim fails, for `next_` has changed.
+  // Their end is told once: telling it of each would have threads wait for one another's cache line.
   void take_pieces(uint64_t job) {
+    uint32_t finished = 0, pieces = 0;
     while (true) {
       uint64_t next = next_.load();
-      if (next >> 32 != job) return;
-      const auto pieces = pieces_.load(std::memory_order_relaxed);
+      if (next >> 32 != job) break;
+      pieces = pieces_.load(std::memory_order_relaxed);
       const auto function = function_.load(std::memory_order_relaxed);
       const auto* const body = body_.load(std::memory_order_relaxed);
       const auto piece = static_cast<uint32_t>(next);
-      if (piece >= pieces) return;
+      if (piece >= pieces) break;
       if (!next_.compare_exchange_weak(next, next + 1)) continue;
       function(body, piece);
-      if (done_.fetch_add(1) + 1 == pieces && caller_sleeps_) done_.notify_one();
+      ++finished;
     }
+    if (finished > 0 && done_.fetch_add(finished) + finished == pieces && caller_sleeps_) done_.notify_one();
   }
 
   void work(int index) {
