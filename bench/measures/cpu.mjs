@@ -13,16 +13,19 @@ import { promisify } from 'node:util';
 import { addon } from '../../dist/binding.js';
 import { Side } from '../harness.mjs';
 import { compareWith, median } from '../report.mjs';
+import { models, shapeModel } from '../shapes.mjs';
 
 const run = promisify(execFile);
 const bench = fileURLToPath(new URL('..', import.meta.url));
-const models = path.join(bench, '.venv', 'models');
 const peerFolder = path.join(bench, '.venv', 'llama');
 const PEER = 'node-llama-cpp@3.22.1';
 const VOCABULARY = 151_936;
 
-/** Bytes of weights that a token reads: 596 million numbers, in MLX's formats. */
-const BYTES_PER_TOKEN = { q4: 335.4e6, q8: 633.5e6, bf16: 1192e6 };
+/**
+ * Bytes of weights that a token reads: 596 million numbers, in MLX's formats; of gpt_oss, four of sixteen experts, the
+ * rest of the layers and the head.
+ */
+const BYTES_PER_TOKEN = { q4: 335.4e6, q8: 633.5e6, bf16: 1192e6, gpt_oss: 279e6 };
 
 /** What is asked of both sides: ids of the prompt, ids of the answer, and how often. */
 const ROUNDS = [
@@ -52,16 +55,6 @@ async function installLlama() {
   console.log(`Installing ${PEER} into bench/.venv/llama`);
   mkdirSync(peerFolder, { recursive: true });
   await run('npm', ['install', '--prefix', peerFolder, '--no-save', '--ignore-scripts', PEER]);
-}
-
-async function makeModel({ python }, kind, format) {
-  const place = path.join(models, kind === 'mlx' ? format : `${format}.gguf`);
-  if (!existsSync(place)) {
-    mkdirSync(models, { recursive: true });
-    console.log(`Making the ${format} model for ${kind}`);
-    await run(python, [path.join(bench, 'sides', 'make_shape.py'), kind, place, format]);
-  }
-  return place;
 }
 
 /** Compiled anew each time: a second, and always for this processor. */
@@ -94,12 +87,12 @@ const VALUES = {
 async function againstLlama(peer, format, rate, limits, rounds) {
   const mlxk = new Side('mlxk', process.execPath, [
     path.join(bench, 'sides', 'mlxk.mjs'),
-    await makeModel(peer, 'mlx', format),
+    await shapeModel(peer, 'mlx', format),
   ]);
   const llama = new Side('llama', process.execPath, [
     path.join(bench, 'sides', 'llama.mjs'),
     peerFolder,
-    await makeModel(peer, 'gguf', format),
+    await shapeModel(peer, 'gguf', format),
   ]);
   const ask = (side, threads, ids, maxTokens) =>
     side.ask(
@@ -158,7 +151,7 @@ async function againstLlama(peer, format, rate, limits, rounds) {
 
 /** mlx-lm takes ten seconds for a token: one short answer each. */
 async function againstMlxLm(peer, format) {
-  const folder = await makeModel(peer, 'mlx', format);
+  const folder = await shapeModel(peer, 'mlx', format);
   const script = (file) => path.join(bench, 'sides', file);
   const sides = {
     mlxk: new Side('mlxk', process.execPath, [script('mlxk.mjs'), folder]),
@@ -186,7 +179,7 @@ export async function measure(peer) {
     const bound = (median(limits.map((limit) => limit.readGBps)) * 1e9) / BYTES_PER_TOKEN[format];
     return { name: `${row.name}, part of what memory allows`, unit: '', mlxk: row.mlxk / bound };
   };
-  const formats = (process.env.MLXK_BENCH_FORMATS || 'q4,q8,bf16').split(',');
+  const formats = (process.env.MLXK_BENCH_FORMATS || 'q4,q8,bf16,gpt_oss').split(',');
   for (const format of formats) {
     const found = await againstLlama(
       peer,
@@ -221,7 +214,7 @@ export async function measure(peer) {
   );
   return {
     conditions:
-      `Qwen3-0.6B's shape, random weights, batch 1; mlxk on ${isa} with ${threads} threads, llama.cpp of ${PEER} ` +
+      `Qwen3-0.6B's shape and a small gpt-oss, random weights, batch 1; mlxk on ${isa} with ${threads} threads, llama.cpp of ${PEER} ` +
       `with the number of threads that was fastest in a warm-up; load average ${os
         .loadavg()
         .map((load) => load.toFixed(1))
