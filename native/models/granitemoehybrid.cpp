@@ -4,30 +4,22 @@
 
 #include <algorithm>
 
-#include "decoder.h"
-#include "experts.h"
+#include "granite.h"
 #include "mamba.h"
 
 namespace mlxk {
 namespace {
 
-struct Config : DecoderConfig {
-  bool attention_bias;
-  float embedding_multiplier, attention_multiplier, logits_scaling;
+struct Config : GraniteConfig {
   int num_local_experts, num_experts_per_tok, shared_intermediate_size;
   std::vector<bool> attends;  // by layer
   std::optional<Mamba2Shape> mamba;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, true),
-        attention_bias(c.flag("attention_bias", false)),
-        embedding_multiplier(c.positive("embedding_multiplier")),
-        attention_multiplier(c.positive("attention_multiplier")),
-        logits_scaling(c.positive("logits_scaling")),
+      : GraniteConfig(c),
         num_local_experts(c.count_or_zero("num_local_experts", 0)),
         num_experts_per_tok(num_local_experts > 0 ? c.count("num_experts_per_tok") : 0),
         shared_intermediate_size(num_local_experts > 0 ? c.dim("shared_intermediate_size") : 0) {
-    residual_multiplier = c.positive("residual_multiplier");
     mlp_bias = c.flag("mlp_bias", false);
     c.require(hidden_size % num_attention_heads == 0, "num_attention_heads", "must divide hidden_size");
     head_dim = hidden_size / num_attention_heads;
@@ -46,10 +38,7 @@ struct Config : DecoderConfig {
 
   std::unique_ptr<Mixer> mixer(const Weights& w, int layer) const {
     if (!attends[static_cast<size_t>(layer)]) return std::make_unique<Mamba2Mixer>(w["mamba"], *mamba);
-    auto shape = AttentionShape::of(*this);
-    shape.qkv_bias = shape.o_bias = attention_bias;
-    shape.scale = attention_multiplier;
-    return std::make_unique<SelfAttention>(w["self_attn"], shape, rope);
+    return std::make_unique<SelfAttention>(w["self_attn"], attention(layer), rope);
   }
 
   std::unique_ptr<FeedForward> feed_forward(const Weights& w, int) const {
@@ -58,14 +47,9 @@ struct Config : DecoderConfig {
       w.rename("shared_mlp.output_linear", "mlp.down_proj");
       return std::make_unique<GatedMLP>(w["mlp"], hidden_size, intermediate_size, mlp_bias);
     }
-    const Weights moe = w["block_sparse_moe"];
-    moe.split("input_linear", {{"switch_mlp.gate_proj", intermediate_size}, {"switch_mlp.up_proj", intermediate_size}});
-    moe.rename("output_linear", "switch_mlp.down_proj");
-    return std::make_unique<SparseMoE>(
-        std::make_unique<TopKRouter>(moe["router.layer"], hidden_size, num_local_experts, num_experts_per_tok),
-        GatedExperts(moe["switch_mlp"], {hidden_size, intermediate_size, num_local_experts}),
-        std::make_unique<FusedGatedMLP>(w["shared_mlp"], hidden_size, shared_intermediate_size, "input_linear",
-                                        "output_linear"));
+    return mixture(w["block_sparse_moe"], num_local_experts, num_experts_per_tok,
+                   std::make_unique<FusedGatedMLP>(w["shared_mlp"], hidden_size, shared_intermediate_size,
+                                                   "input_linear", "output_linear"));
   }
 
  private:
@@ -85,16 +69,7 @@ struct Config : DecoderConfig {
   }
 };
 
-class GraniteMoeHybrid final : public Decoder<Config, PreNormBlock<Config>> {
- public:
-  using Decoder::Decoder;
-  Array logits(const Array& hidden) const override { return Decoder::logits(hidden) * (1 / config().logits_scaling); }
-
- protected:
-  Array embed(const Array& ids, Batch& batch) const override {
-    return Decoder::embed(ids, batch) * config().embedding_multiplier;
-  }
-};
+using GraniteMoeHybrid = GraniteDecoder<Config>;
 
 }  // namespace
 
