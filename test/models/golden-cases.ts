@@ -39,7 +39,7 @@ export interface Golden {
   quantize?: object | null;
   /** How the reference packs keys and values, from the first token on. */
   kv?: { bits: number; group_size: number } | null;
-  /** With 16-bit weights: how far the reference is from its own float32 scores when it computes in 16 bits. */
+  /** How far the reference goes from these scores in 16 bits: those of the weights, or else bfloat16. */
   own_error?: number;
   runs: GoldenRun[];
   samples?: GoldenSample[];

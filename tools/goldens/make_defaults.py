@@ -103,7 +103,7 @@ def sweep(case):
 
 def is_plain(case):
     spec = json.loads((case / "case.json").read_text())
-    return set(spec) <= {"config", "inv_freq", "samples", "shards"}
+    return set(spec) <= {"config", "draw", "gains", "inv_freq", "samples", "shards"}
 
 
 def main():
