@@ -68,6 +68,10 @@ std::unique_ptr<Mixer> BailingConfig::lightning(const Weights& w, int width_of_h
 }
 
 Array column_lengths(const Weights& head, int vocab_size, int hidden_size) {
+  const mx::Shape dense_shape{vocab_size, hidden_size};
+  if (!head.has("scales") && head.peek("weight").shape() != dense_shape) return {};  // which its layer refuses
+  if (head.has("scales") && (head.peek("scales").ndim() < 2 || hidden_size > 128 * head.peek("scales").dim(-1)))
+    return {};
   std::vector<std::pair<const char*, Array>> kept;
   for (const char* leaf : {"weight", "scales", "biases"}) {
     if (head.has(leaf)) kept.emplace_back(leaf, head.peek(leaf));

@@ -35,7 +35,7 @@ struct BailingConfig : DecoderConfig {
 };
 
 // The lengths of the columns of a head [vocabulary, hidden], packed or not, float32 [hidden]; the head stays there for
-// its layer to take.
+// its layer to take. Empty where the head does not fit.
 Array column_lengths(const Weights& head, int vocab_size, int hidden_size);
 
 // A decoder whose head's columns count with length one where its config's norm_head says so, as mlx-lm has it at every
@@ -58,7 +58,8 @@ class BailingDecoder : public Decoder<Config, PreNormBlock<Config>> {
 
   static Array head_lengths(const Config& c, const Weights& head) {
     if (!c.norm_head || c.tie_word_embeddings || !head.has("weight")) return {};
-    return column_lengths(head, c.vocab_size, c.hidden_size) + 1e-7f;
+    const Array lengths = column_lengths(head, c.vocab_size, c.hidden_size);
+    return lengths ? lengths + 1e-7f : Array();
   }
 
   Array lengths_;

@@ -101,7 +101,8 @@ void Weights::rename(std::string_view from, std::string_view to) const {
 }
 
 void Weights::put(std::string_view name, const Array& tensor) const {
-  mx::eval({tensor});  // frees what it was made from
+  // Frees what it was made from. Where something does not fit, zeros of any size may stand in for it.
+  if (store_->problems.empty()) mx::eval({tensor});
   store_->tensors.insert_or_assign(full(name), tensor);
 }
 

@@ -103,6 +103,10 @@ std::unique_ptr<Mixer> Config::mixer(const Weights& w, int layer) const {
 // quantized. The head stays there for its layer to take.
 Array row_lengths(const Config& c, const Weights& head) {
   if (c.tie_word_embeddings || !head.has("weight")) return {};
+  const mx::Shape dense_shape{c.vocab_size, c.hidden_size};
+  if (!head.has("scales") && head.peek("weight").shape() != dense_shape) return {};  // which its layer refuses
+  if (head.has("scales") && (head.peek("scales").ndim() < 2 || c.hidden_size > 128 * head.peek("scales").dim(-1)))
+    return {};
   std::vector<std::pair<const char*, Array>> kept;
   for (const char* leaf : {"weight", "scales", "biases"}) {
     if (head.has(leaf)) kept.emplace_back(leaf, head.peek(leaf));

@@ -224,6 +224,19 @@ describe('wrong quantization', () => {
   ]);
 });
 
+describe('a width that the weights have not, where they are computed with at load', () => {
+  it.each([
+    ['bitnet', 'hidden_size'],
+    ['baichuan_m1', 'hidden_size'],
+    ['bailing_moe-norm-head', 'hidden_size'],
+    ['bailing_moe-norm-head', 'vocab_size'],
+    ['deepseek_v3', 'kv_lora_rank'],
+  ])('is refused: %s, %s', async (name, field) => {
+    const folder = alteredModel(own(name), { config: (config) => (config[field] = 500_000) });
+    expect(await refusal(folder)).toMatchObject({ code: 'validation_error' });
+  });
+});
+
 describe('what a config says of a fused matrix', () => {
   const FUSED = 'model.layers.0.attention.query_key_value';
 
