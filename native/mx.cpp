@@ -561,6 +561,10 @@ Array fused_geglu(const Array& gate, const Array& up, bool tanh) {
   return ours(kernels::gated(tanh ? kernels::Gate::gelu_tanh : kernels::Gate::gelu, gate.ctx(), up.ctx(), stream.ctx));
 }
 
+Array fused_clipped_silu(const Array& gate, const Array& up) {
+  return ours(kernels::gated(kernels::Gate::clipped_silu, gate.ctx(), up.ctx(), stream.ctx));
+}
+
 Array layer_norm(const Array& x, const Array& weight, const Array& bias, float eps) {
   if (Array y = ours(kernels::layer_norm(x.ctx(), weight.ctx(), bias.ctx(), eps, stream.ctx))) return y;
   return call(mlx_fast_layer_norm, raw(x), raw(weight), raw(bias), eps);

@@ -224,6 +224,8 @@ Array layer_norm(const Array& x, const Array& weight, const Array& bias, float e
 Array swiglu(const Array& gate, const Array& up);                                     // silu(gate) * up
 // gelu(gate) * up where this device has a kernel for it, an empty array elsewhere; `tanh`: its approximation.
 Array fused_geglu(const Array& gate, const Array& up, bool tanh);
+// gpt-oss's gate: of both held within 7, (up + 1) * gate * sigmoid(1.702 gate); the gate only from above.
+Array fused_clipped_silu(const Array& gate, const Array& up);
 
 struct RopeParameters {
   int dims = 0;

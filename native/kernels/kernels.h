@@ -40,7 +40,7 @@ void* log_sum_exp(const void* x, const void* stream);         // of float32, kee
 void* add(const void* a, const void* b, const void* stream);  // b may be a vector beside a product of few rows
 
 // activation(gate) * up, of equal shapes.
-enum class Gate { silu, gelu, gelu_tanh };
+enum class Gate { silu, gelu, gelu_tanh, clipped_silu };
 void* gated(Gate activation, const void* gate, const void* up, const void* stream);
 
 // `offsets` [B] stands for `offset` when it is not null; `freqs` [dims / 2] for `base`. As mlx::core::fast::rope.

@@ -34,6 +34,7 @@ struct Config : DecoderConfig {
 
 // (clip(up) + 1) * gate * sigmoid(1.702 gate), the gate held below 7 and up within it.
 Array gate_function(const Array& gate, const Array& up) {
+  if (Array y = mx::fused_clipped_silu(gate, up)) return y;
   constexpr float kAlpha = 1.702f, kLimit = 7.0f;
   const Array held = mx::minimum(gate, mx::scalar(kLimit, gate.dtype()));
   return (mx::clip(up, -kLimit, kLimit) + 1.0f) * (held * mx::sigmoid(held * kAlpha));

@@ -43,9 +43,15 @@ void* make_pairwise(std::optional<Activation> activation, const void* a, const v
 }  // namespace
 
 void* gated(Gate activation, const void* gate, const void* up, const void* stream) {
-  const Activation function = activation == Gate::silu   ? Activation::silu
-                              : activation == Gate::gelu ? Activation::gelu
-                                                         : Activation::gelu_tanh;
+  const auto function = [&] {
+    switch (activation) {
+      case Gate::silu: return Activation::silu;
+      case Gate::gelu: return Activation::gelu;
+      case Gate::gelu_tanh: return Activation::gelu_tanh;
+      case Gate::clipped_silu: break;
+    }
+    return Activation::clipped_silu;
+  }();
   if (wanted_on(stream) && unwrap(gate).shape() == unwrap(up).shape()) {
     if (void* y = gated_products(function, unwrap(gate), unwrap(up))) return y;
   }

@@ -38,7 +38,8 @@ struct Results {
 // Rows that are prepared side by side for `dots`.
 constexpr int kTileRows = 12;
 
-enum class Activation { silu, gelu, gelu_tanh };
+// clipped_silu is gpt-oss's, which clips both operands: see rows.cpp.
+enum class Activation { silu, gelu, gelu_tanh, clipped_silu };
 
 // One row of queries per (position, head of the group), all of the heads that share a head of keys and values.
 struct Attention {

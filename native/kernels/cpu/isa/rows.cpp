@@ -24,9 +24,20 @@ F gelu(F x) {
   return y;
 }
 
-template <F (*activate)(F), class T>
+template <F (*activate)(F)>
+F product(F gate, F up) {
+  return activate(gate) * up;
+}
+
+// mlx-lm, models/gpt_oss.py: the gate is held below 7, what it is multiplied with within 7 and moved up by 1.
+F clipped_silu(F gate, F up) {
+  const F held = least_of(gate, splat(7.0f));
+  return held * sigmoid(1.702f * held) * (most_of(least_of(up, splat(7.0f)), splat(-7.0f)) + 1.0f);
+}
+
+template <F (*combine)(F gate, F up), class T>
 void gated(const T* gate, const T* up, T* y, int64_t count) {
-  for_vectors(count, [&](auto get, auto put) { put(y, activate(get(gate)) * get(up)); });
+  for_vectors(count, [&](auto get, auto put) { put(y, combine(get(gate), get(up))); });
 }
 
 }  // namespace
@@ -116,9 +127,10 @@ void gate(Type type, Activation activation, const void* gate_from, const void* u
     const T *gates = static_cast<const T*>(gate_from), *ups = static_cast<const T*>(up_from);
     T* y = static_cast<T*>(to);
     switch (activation) {
-      case Activation::silu: return gated<silu>(gates, ups, y, count);
-      case Activation::gelu: return gated<gelu>(gates, ups, y, count);
-      case Activation::gelu_tanh: return gated<gelu_tanh>(gates, ups, y, count);
+      case Activation::silu: return gated<product<silu>>(gates, ups, y, count);
+      case Activation::gelu: return gated<product<gelu>>(gates, ups, y, count);
+      case Activation::gelu_tanh: return gated<product<gelu_tanh>>(gates, ups, y, count);
+      case Activation::clipped_silu: return gated<clipped_silu>(gates, ups, y, count);
     }
   });
 }
