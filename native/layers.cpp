@@ -105,6 +105,10 @@ MatrixTensors::MatrixTensors(const Weights& w, const mx::Shape& leading, int out
         "weight", "tensor_shape",
         " has " + std::to_string(in) + " inputs, which do not divide into groups of " + std::to_string(q.group_size));
   }
+  if (q.mode == "nvfp4" && in % 32 != 0) {
+    w.refuse("weight", "quantization_unsupported",
+             " has " + std::to_string(in) + " inputs, and MLX unpacks nvfp4 by 32 of them");
+  }
   const mx::Shape groups = with(leading, out, in / q.group_size);
   weight = w.take("weight", with(leading, out, static_cast<int>(int64_t{in} * q.bits / 32)), mx::Type::u32);
   if (q.mode == "affine") {

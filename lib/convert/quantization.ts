@@ -43,6 +43,8 @@ export interface QuantizeSettings extends NativeQuantization {
 
 const EIGHT_BITS: NativeQuantization = { mode: 'affine', bits: 8, groupSize: 64 };
 
+/** MLX packs and unpacks some formats by more columns than a group has. */
+const LEAST_COLUMNS: Partial<Record<QuantizationMode, number>> = { nvfp4: 32 };
 /** For classes that are not recorded: routers decide between experts, and few bits there cost most. */
 const ROUTER = /(^|\.)(gate|router|shared_expert_gate)$/;
 /** What has two axes or more and is no matrix of a linear layer or an embedding. */
@@ -91,11 +93,11 @@ export class Quantizer {
     if (NO_MATRIX.test(path) || NEVER[this.#modelClass]?.includes(suffixOf(path)) === true) {
       return undefined;
     }
-    if (this.#dense.includes(path)) {
+    const { mode, bits, groupSize } = this.#settings;
+    if (this.#dense.includes(path) || columns % (LEAST_COLUMNS[mode] ?? 1) !== 0) {
       this.#exceptions[path] = false;
       return undefined;
     }
-    const { mode, bits, groupSize } = this.#settings;
     const usual = { mode, bits, groupSize };
     if (this.#settings.mixed !== undefined) {
       const mixed = { ...usual, bits: this.#mixedBits(this.#settings.mixed, path) };
@@ -111,6 +113,10 @@ export class Quantizer {
     if (entry === undefined) return usual;
     const fits = columns % EIGHT_BITS.groupSize === 0;
     const eight = fits ? EIGHT_BITS : { ...EIGHT_BITS, groupSize: 32 };
+    if (columns % eight.groupSize !== 0) {
+      this.#exceptions[path] = false;
+      return undefined;
+    }
     this.#exceptions[path] = fits ? entry : { group_size: eight.groupSize, bits: eight.bits };
     return eight;
   }
