@@ -67,22 +67,25 @@ export async function isLinked(
   return path.resolve(path.dirname(pointer), target) === path.join(blobs, file.blob);
 }
 
-/** Makes the snapshot's file the blob. */
+/** Makes the snapshot's file the blob. What was linked by then is never without a file in between. */
 export async function linkFile(snapshot: string, blobs: string, file: RemoteFile): Promise<void> {
   if (await isLinked(snapshot, blobs, file)) return;
   const pointer = path.join(snapshot, file.path);
   const blob = path.join(blobs, file.blob);
+  const target = path.relative(path.dirname(pointer), blob);
   await mkdir(path.dirname(pointer), { recursive: true });
-  await unlink(pointer).catch(() => undefined); // Not there, as a rule.
+  const temporary = temporaryIn(blobs, file.blob);
   try {
-    await symlink(path.relative(path.dirname(pointer), blob), pointer);
+    await symlink(target, pointer);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST' && (await isLinked(snapshot, blobs, file))) return; // By another process.
-    if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'ENOSYS') throw error;
-    const copy = temporaryIn(blobs, file.blob);
-    await copyFile(blob, copy, constants.COPYFILE_FICLONE);
-    await rename(copy, pointer);
+    if (code === 'EEXIST') {
+      if (await isLinked(snapshot, blobs, file)) return; // By another process.
+      await symlink(target, temporary).catch(() => copyFile(blob, temporary));
+    } else if (code === 'EPERM' || code === 'ENOTSUP' || code === 'ENOSYS') {
+      await copyFile(blob, temporary, constants.COPYFILE_FICLONE);
+    } else throw error;
+    await rename(temporary, pointer);
   }
 }
 
