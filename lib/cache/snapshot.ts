@@ -74,19 +74,23 @@ export async function linkFile(snapshot: string, blobs: string, file: RemoteFile
   const blob = path.join(blobs, file.blob);
   const target = path.relative(path.dirname(pointer), blob);
   await mkdir(path.dirname(pointer), { recursive: true });
-  const temporary = temporaryIn(blobs, file.blob);
   try {
     await symlink(target, pointer);
+    return;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') {
-      if (await isLinked(snapshot, blobs, file)) return; // By another process.
-      await symlink(target, temporary).catch(() => copyFile(blob, temporary));
-    } else if (code === 'EPERM' || code === 'ENOTSUP' || code === 'ENOSYS') {
-      await copyFile(blob, temporary, constants.COPYFILE_FICLONE);
-    } else throw error;
-    await rename(temporary, pointer);
+    if (code !== 'EEXIST' && code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'ENOSYS')
+      throw error;
+    if (await isLinked(snapshot, blobs, file)) return; // By another process.
   }
+  const temporary = temporaryIn(blobs, file.blob);
+  await symlink(target, temporary).catch(() =>
+    copyFile(blob, temporary, constants.COPYFILE_FICLONE),
+  );
+  await rename(temporary, pointer).catch(async (error: unknown) => {
+    // Another process sweeps such files away once it has linked its own.
+    if (!(await isLinked(snapshot, blobs, file))) throw error;
+  });
 }
 
 /** Notes which commit a branch or tag stood for. */

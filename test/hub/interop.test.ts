@@ -8,7 +8,7 @@ import { statSync } from 'node:fs';
 import path from 'node:path';
 
 import fc from 'fast-check';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { checkHealth } from '../../lib/cache/check.js';
 import { list } from '../../lib/cache/list.js';
@@ -17,7 +17,6 @@ import { pull } from '../../lib/cache/pull.js';
 import { matchesAny } from '../../lib/hub/patterns.js';
 import { remove } from '../../lib/cache/remove.js';
 import { type Ended, mlxk, run } from '../helpers/child.js';
-import { HubServer } from '../helpers/hub-server/index.js';
 import { pythonEnvironment, pythonHub } from '../helpers/python-hub.js';
 import {
   everythingIn,
@@ -27,25 +26,13 @@ import {
   straysIn,
   wrongIn,
 } from '../helpers/remote-model.js';
-import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
+import { cache, hub } from '../helpers/served-hub.js';
 
-const hub = new HubServer();
 let python: string;
-let cache: string;
 
 beforeAll(async () => {
   python = await pythonHub();
-  await hub.start();
 }, 180_000);
-afterAll(() => hub.stop());
-beforeEach(() => {
-  cache = path.join(temporaryFolder(), 'hub');
-});
-afterEach(() => {
-  hub.reset();
-  hub.repositories.clear();
-  removeTemporaryFolders();
-});
 
 const env = (): Record<string, string> =>
   pythonEnvironment(python, { endpoint: hub.endpoint, cache });

@@ -1,4 +1,4 @@
-import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { describe, expect, it } from 'vitest';
@@ -190,6 +190,20 @@ describe('eight at once', () => {
     for (const { folder } of results) expect(wrongIn(folder, files)).toEqual([]);
     expect(hub.fileBytesSent()).toBe(total(files));
     expect(events).toContainEqual(expect.objectContaining({ type: 'waiting' }));
+    expect(straysIn(cache)).toEqual([]);
+  });
+
+  it('put right what a snapshot has in the place of a file', async () => {
+    const files = modelFiles({ shards: 2 });
+    hub.add('org/model', files);
+    const { folder } = await pull('org/model', options());
+    const [first, second] = files.filter(({ path: name }) => isShard(name));
+    rmSync(path.join(folder, first!.path));
+    symlinkSync('nowhere', path.join(folder, first!.path));
+    rmSync(path.join(folder, second!.path));
+    writeFileSync(path.join(folder, second!.path), 'something else');
+    await Promise.all(Array.from({ length: 8 }, () => pull('org/model', options())));
+    expect(wrongIn(folder, files)).toEqual([]);
     expect(straysIn(cache)).toEqual([]);
   });
 });
