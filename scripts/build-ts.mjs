@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 
 import { updateArchitectures } from './build/architectures.mjs';
+import { writeCommonJsEntry } from './commonjs-entry.mjs';
 import { build, root } from './build/paths.mjs';
 
 const require = createRequire(import.meta.url);
@@ -24,6 +25,7 @@ const { status } = spawnSync(
 if (status === 0) {
   const dist = path.join(root, 'dist');
   copyFileSync(path.join(root, 'lib', 'native.d.ts'), path.join(fresh, 'native.d.ts'));
+  writeCommonJsEntry(fresh);
   rmSync(dist, { recursive: true, force: true });
   renameSync(fresh, dist);
 }
