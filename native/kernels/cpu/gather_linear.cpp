@@ -125,9 +125,7 @@ void* make_gather(const array& x, std::vector<array> parts, const void* lhs, con
 void* gather_linear(const void* x, const void* w, const void* lhs, const void* rhs, const void* stream) {
   if (!wanted_on(stream)) return nullptr;
   const array &a = unwrap(x), &b = unwrap(w);
-  if (!has_kernel(a) || b.dtype() != a.dtype() || b.ndim() != 3 || b.shape(2) != a.shape(-1) || b.size() == 0) {
-    return nullptr;
-  }
+  if (!fits_dense(a, b) || b.ndim() != 3 || b.shape(2) != a.shape(-1) || b.size() == 0) return nullptr;
   return make_gather(a, {b}, lhs, rhs, {Format::dense, 0, 0}, stream);
 }
 

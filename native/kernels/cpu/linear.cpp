@@ -138,7 +138,7 @@ std::optional<PackedFormat> format_of(const array& x, const MatrixHandles& m) {
   if (m.scales) {
     return packed_format(m.mode, m.group_size, m.bits, x, w, unwrap(m.scales), m.biases ? &unwrap(m.biases) : nullptr);
   }
-  if (!has_kernel(x) || w.dtype() != x.dtype() || w.shape(1) != x.shape(-1)) return std::nullopt;
+  if (!fits_dense(x, w) || w.shape(1) != x.shape(-1)) return std::nullopt;
   return PackedFormat{Format::dense, 0, 0};
 }
 

@@ -264,6 +264,10 @@ Matrix MatrixLayout::matrix(int64_t expert) const {
   return m;
 }
 
+bool fits_dense(const array& x, const array& w) {
+  return has_kernel(x) && type_of(w) && (w.dtype() == x.dtype() || x.dtype() == mlx::core::float32);
+}
+
 std::optional<PackedFormat> packed_format(const std::string& mode, int group, int bits, const array& x, const array& w,
                                           const array& scales, const array* biases) {
   const auto of = [&](Format format, int fixed_group, int fixed_bits) -> std::optional<PackedFormat> {

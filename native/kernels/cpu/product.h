@@ -45,6 +45,9 @@ class MatrixLayout {
   std::vector<std::vector<uint8_t>> buffers_;
 };
 
+// Whether rows of x may be multiplied with a dense matrix of the type of w: its own, or float32 with one of 16 bits.
+bool fits_dense(const array& x, const array& w);
+
 // The format of arrays packed by MLX, or nothing where there is no such format or they do not fit it. w [.., O, I'],
 // scales [.., O, I / group], and biases for affine.
 struct PackedFormat {
