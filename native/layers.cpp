@@ -96,7 +96,7 @@ mx::Shape with(mx::Shape leading, int rows, int columns) {
 MatrixTensors::MatrixTensors(const Weights& w, const mx::Shape& leading, int out, int in)
     : quantized(quantization_of(w, in)) {
   if (!quantized) {
-    weight = w.take("weight", with(leading, out, in));
+    weight = w.take_matrix("weight", with(leading, out, in));
     return;
   }
   const auto& q = *quantized;
@@ -119,22 +119,15 @@ MatrixTensors::MatrixTensors(const Weights& w, const mx::Shape& leading, int out
   }
 }
 
-Matrix::Matrix(const Weights& w, int out, int in) : tensors_(w, {}, out, in) {
-  if (!tensors_.quantized) transposed_ = mx::transpose(tensors_.weight);
-}
+Matrix::Matrix(const Weights& w, int out, int in) : tensors_(w, {}, out, in) {}
 
 Array Matrix::multiply(const Array& x) const {
   const auto& [quantized, weight, scales, biases] = tensors_;
   return quantized ? mx::quantized_matmul(x, weight, scales, biases, *quantized) : mx::linear(x, weight);
 }
 
-mx::MatrixView Matrix::view() const {
-  const auto& [quantized, weight, scales, biases] = tensors_;
-  return {&weight, &scales, &biases, quantized ? &*quantized : nullptr};
-}
-
 Array Matrix::multiply_add(const Array& x, const Array& c) const {
-  return tensors_.quantized ? multiply(x) + c : mx::addmm(c, x, transposed_);
+  return tensors_.quantized ? multiply(x) + c : mx::linear(x, tensors_.weight, c);
 }
 
 namespace {
@@ -177,15 +170,12 @@ StackedMatrix::StackedMatrix(const Weights& w, int count, int out, int in) : ten
   scale_ = w.adapter()->scale;
 }
 
-Array StackedMatrix::multiply(const Array& x) const {
-  const auto& [quantized, weight, scales, biases] = tensors_;
-  return quantized ? mx::quantized_matmul(x, weight, scales, biases, *quantized)
-                   : mx::matmul(x, mx::swapaxes(weight, -1, -2));
-}
+Array StackedMatrix::multiply(const Array& x) const { return mx::stacked_linear(x, tensors_.view()); }
 
 Array StackedMatrix::multiply_plain(const Array& x) const {
   const auto& [quantized, weight, scales, biases] = tensors_;
-  return quantized ? mx::quantized_matmul_plain(x, weight, scales, biases, *quantized) : mx::matmul(x, weight);
+  return quantized ? mx::quantized_matmul_plain(x, weight, scales, biases, *quantized)
+                   : mx::matmul(x, mx::astype(weight, x.dtype()));
 }
 
 Array StackedMatrix::gather(const Array& x, const Array& indices, bool sorted) const {
@@ -256,10 +246,11 @@ std::vector<Array> Linear::each(const std::vector<const Linear*>& linears, const
 
 Embedding::Embedding(const Weights& w, int vocab_size, int dims)
     : matrix_(w, vocab_size, dims),
-      update_(LowRankUpdate::of(w, matrix_, vocab_size, dims, LowRankUpdate::Layout::embedding)) {}
+      update_(LowRankUpdate::of(w, matrix_, vocab_size, dims, LowRankUpdate::Layout::embedding)),
+      activations_(w.activations()) {}
 
 Array Embedding::operator()(const Array& ids) const {
-  const Array rows = matrix_.rows(ids);
+  const Array stored = matrix_.rows(ids), rows = activations_ ? mx::astype(stored, *activations_) : stored;
   return update_ ? update_->rows(ids, rows) : rows;
 }
 

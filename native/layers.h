@@ -20,6 +20,8 @@ struct MatrixTensors {
   std::optional<mx::QuantizedShape> quantized;
   Array weight;  // [.., out, in], or packed uint32
   Array scales, biases;
+
+  mx::MatrixView view() const { return {&weight, &scales, &biases, quantized ? &*quantized : nullptr}; }
 };
 
 // One matrix [out, in].
@@ -29,13 +31,12 @@ class Matrix {
 
   Array multiply(const Array& x) const;                      // x @ W^T
   Array multiply_add(const Array& x, const Array& c) const;  // x @ W^T + c
-  mx::MatrixView view() const;
+  mx::MatrixView view() const { return tensors_.view(); }
   Array rows(const Array& ids) const;  // W[ids], dequantized
   Array dense() const;                 // W, dequantized
 
  private:
   MatrixTensors tensors_;
-  Array transposed_;
 };
 
 // Matrices [count, out, in]: the experts of a layer, or the heads of one.
@@ -87,7 +88,7 @@ class Linear {
   Array bias_;
 };
 
-// Tensors: weight, scales, biases.
+// Tensors: weight, scales, biases. Its rows come in the type of activations.
 class Embedding {
  public:
   Embedding(const Weights& w, int vocab_size, int dims);
@@ -97,6 +98,7 @@ class Embedding {
  private:
   Matrix matrix_;
   std::optional<LowRankUpdate> update_;
+  std::optional<mx::Type> activations_;
 };
 
 // Tensors: weight. Gemma stores the weight less one: `offset` is added to it once, in its own type.

@@ -36,6 +36,17 @@ int context_of(const ConfigReader& config) {
   return kDefaultContext;
 }
 
+// Float32 on the CPU for weights that are all of floating-point types: nothing is rounded in between, and the kernels
+// multiply the two types. A packed model keeps its own, as its codes err by more.
+std::optional<mx::Type> activations_for(const std::map<std::string, Array>& tensors) {
+  const auto is_float = [](const auto& named) {
+    const mx::Type type = named.second.dtype();
+    return type == mx::Type::f32 || type == mx::Type::f16 || type == mx::Type::bf16;
+  };
+  if (mx::default_device() != mx::Device::cpu || !std::ranges::all_of(tensors, is_float)) return std::nullopt;
+  return mx::Type::f32;
+}
+
 }  // namespace
 
 Loader::Loader(const std::string& folder, int context_length, uint64_t memory_bytes)
@@ -90,8 +101,9 @@ bool Loader::step() {
 
 LoadedModel Loader::finish() {
   checkpoint_.verify_unchanged();
-  ModelSource source{factory_, checkpoint_.config(), read_quantization(checkpoint_.config()), {}};
-  const Weights weights(std::move(tensors_), source.quantization);
+  ModelSource source{
+      factory_, checkpoint_.config(), read_quantization(checkpoint_.config()), activations_for(tensors_), {}};
+  const Weights weights(std::move(tensors_), source.quantization, {}, source.activations);
   LoadedModel loaded{factory_(source.config, weights), info_, std::move(source)};
   weights.finish("the weights");
   loaded.source.tensors = weights.taken();
@@ -106,7 +118,7 @@ LoadedModel Loader::finish() {
 std::unique_ptr<Model> ModelSource::adapted(Adapter adapter) const {
   auto all = tensors;
   for (auto& [name, tensor] : adapter.tensors) all.insert_or_assign(name, std::move(tensor));
-  const Weights weights(std::move(all), quantization, adapter.parameters);
+  const Weights weights(std::move(all), quantization, adapter.parameters, activations);
   auto model = factory(config, weights);
   weights.finish("the adapter");
   return model;

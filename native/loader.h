@@ -30,6 +30,7 @@ struct ModelSource {
   ModelFactory factory;
   ConfigReader config;
   QuantizationConfig quantization;
+  std::optional<mx::Type> activations;   // see Weights
   std::map<std::string, Array> tensors;  // as the architecture took them
 
   // The model with an adapter on it. Throws what the architecture refuses, and tensor_unexpected for tensors of

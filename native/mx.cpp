@@ -459,9 +459,6 @@ Array argsort(const Array& a, int axis) { return call(mlx_argsort_axis, raw(a), 
 Array sort(const Array& a, int axis) { return call(mlx_sort_axis, raw(a), axis); }
 
 Array matmul(const Array& a, const Array& b) { return call(mlx_matmul, raw(a), raw(b)); }
-Array addmm(const Array& c, const Array& a, const Array& b) {
-  return call(mlx_addmm, raw(c), raw(a), raw(b), 1.0f, 1.0f);
-}
 
 namespace {
 
@@ -543,6 +540,13 @@ Array linear(const Array& x, const Array& w) {
   return matmul(x, transpose(w));
 }
 
+Array linear(const Array& x, const Array& w, const Array& c) {
+  if (const auto y = our_linears(x, {{.weight = &w}}); !y.empty()) return y.front() + c;
+  return call(mlx_addmm, raw(c), raw(x), raw(transpose(w)), 1.0f, 1.0f);
+}
+
+bool multiplies_mixed_types() { return default_device() == Device::cpu && kernels::cpu_isa() != "off"; }
+
 std::vector<Array> linears(const Array& x, const std::vector<MatrixView>& matrices) {
   if (auto y = our_linears(x, matrices); !y.empty()) return y;
   std::vector<Array> y;
@@ -550,6 +554,20 @@ std::vector<Array> linears(const Array& x, const std::vector<MatrixView>& matric
     y.push_back(quantized ? quantized_matmul(x, *weight, *scales, *biases, *quantized) : linear(x, *weight));
   }
   return y;
+}
+
+Array stacked_linear(const Array& x, const MatrixView& matrices) {
+  const auto& [weight, scales, biases, quantized] = matrices;
+  if (multiplies_mixed_types()) {
+    std::vector<uint32_t> places(static_cast<size_t>(x.dim(0)) * static_cast<size_t>(weight->dim(0)));
+    for (size_t i = 0; i < places.size(); ++i)
+      places[i] = static_cast<uint32_t>(i) % static_cast<uint32_t>(weight->dim(0));
+    const Array each = from_ids(places, {x.dim(0), weight->dim(0)});
+    return quantized ? gather_quantized_linear(x, *weight, *scales, *biases, each, *quantized, false)
+                     : gather_linear(x, *weight, each, false);
+  }
+  return quantized ? stock_quantized_matmul(x, *weight, *scales, *biases, *quantized)
+                   : matmul(x, swapaxes(*weight, -1, -2));
 }
 
 Array swiglu(const Array& gate, const Array& up) {

@@ -170,10 +170,11 @@ Array sort(const Array& a, int axis);
 // --- matrices ------------------------------------------------------------------------------------------------------
 
 Array matmul(const Array& a, const Array& b);
-// x [.., I] times the transpose of w [O, I].
+// x [.., I] times the transpose of w [O, I], and added to c.
 Array linear(const Array& x, const Array& w);
-// c + a @ b with one rounding.
-Array addmm(const Array& c, const Array& a, const Array& b);
+Array linear(const Array& x, const Array& w, const Array& c);
+// Whether rows of float32 meet matrices of 16 bits as these are here, not as a copy of them in float32.
+bool multiplies_mixed_types();
 
 // Parameters of a quantized matrix: `mode` is MLX's name (affine, mxfp4, mxfp8, nvfp4).
 struct QuantizedShape {
@@ -190,6 +191,8 @@ struct MatrixView {
 };
 // x [.., I] times the transpose of each of them; in one primitive where this device has one for it.
 std::vector<Array> linears(const Array& x, const std::vector<MatrixView>& matrices);
+// x [B, H or 1, L, I] times the transpose of each of the matrices [H, O, I].
+Array stacked_linear(const Array& x, const MatrixView& matrices);
 
 // x @ dequantize(w)^T; `biases` is empty for the floating-point modes.
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,

@@ -19,11 +19,13 @@ bool is_float(mx::Type type) { return type == mx::Type::f32 || type == mx::Type:
 
 }  // namespace
 
-Weights::Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization, std::optional<LowRank> adapter)
+Weights::Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization, std::optional<LowRank> adapter,
+                 std::optional<mx::Type> activations)
     : store_(std::make_shared<Store>()) {
   store_->tensors.insert(std::make_move_iterator(tensors.begin()), std::make_move_iterator(tensors.end()));
   store_->quantization = std::move(quantization);
   store_->adapter = adapter;
+  store_->activations = activations;
 }
 
 std::string Weights::full(std::string_view name) const {
@@ -44,8 +46,14 @@ void Weights::refuse(std::string_view name, const std::string& reason, const std
 }
 
 Array Weights::take(std::string_view name, const mx::Shape& shape) const {
+  const Array tensor = take_matrix(name, shape);
+  return store_->activations ? mx::astype(tensor, *store_->activations) : tensor;
+}
+
+Array Weights::take_matrix(std::string_view name, const mx::Shape& shape) const {
   const mx::Type type = has(name) && is_float(peek(name).dtype()) ? peek(name).dtype() : mx::Type::f32;
-  return take(name, shape, type);
+  const Array tensor = take(name, shape, type);
+  return store_->activations && !mx::multiplies_mixed_types() ? mx::astype(tensor, *store_->activations) : tensor;
 }
 
 Array Weights::take(std::string_view name, const mx::Shape& shape, mx::Type type) const {

@@ -28,7 +28,9 @@ struct LowRank {
 // A scope in the checkpoint's dotted names. Copies are views of the same store.
 class Weights {
  public:
-  Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization, std::optional<LowRank> adapter = {});
+  // `activations`: see activations().
+  Weights(std::map<std::string, Array> tensors, QuantizationConfig quantization, std::optional<LowRank> adapter = {},
+          std::optional<mx::Type> activations = {});
 
   Weights operator[](std::string_view name) const;
   Weights operator[](int index) const;
@@ -38,8 +40,11 @@ class Weights {
   // The tensor's own shape and type before it is taken; the tensor must be there.
   const Array& peek(std::string_view name) const;
   // Takes a tensor of a floating-point type and of exactly this shape. One that is missing or of another shape is
-  // noted for `finish`, and zeros stand in, so that one load reports all problems.
+  // noted for `finish`, and zeros stand in, so that one load reports all problems. It comes in the type of activations
+  // where that is not its own.
   Array take(std::string_view name, const mx::Shape& shape) const;
+  // The same for matrices: in their own type where products with activations of another have a kernel.
+  Array take_matrix(std::string_view name, const mx::Shape& shape) const;
   // The same for packed and scale tensors, of the given type.
   Array take(std::string_view name, const mx::Shape& shape, mx::Type type) const;
 
@@ -69,6 +74,9 @@ class Weights {
   // Drops this scope and all below it.
   void discard() const;
 
+  // The type that activations are to have; nothing where it is the weights' own.
+  std::optional<mx::Type> activations() const { return store_->activations; }
+
   // Of the adapter whose tensors are among these.
   const std::optional<LowRank>& adapter() const { return store_->adapter; }
   // Everything taken so far, by full name.
@@ -92,6 +100,7 @@ class Weights {
     std::vector<Problem> problems;
     QuantizationConfig quantization;
     std::optional<LowRank> adapter;
+    std::optional<mx::Type> activations;
   };
 
   Weights(std::shared_ptr<Store> store, std::string prefix) : store_(std::move(store)), prefix_(std::move(prefix)) {}
