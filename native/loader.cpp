@@ -36,14 +36,17 @@ int context_of(const ConfigReader& config) {
   return kDefaultContext;
 }
 
-// Float32 on the CPU for weights that are all of floating-point types: nothing is rounded in between, and the kernels
-// multiply the two types. A packed model keeps its own, as its codes err by more.
+// A matrix in codes, or their scales; a checkpoint may carry other integers along, such as a causal mask.
+bool is_packed(const std::string& name, mx::Type type) {
+  const bool is_float = type == mx::Type::f32 || type == mx::Type::f16 || type == mx::Type::bf16;
+  return name.ends_with(".scales") || (name.ends_with(".weight") && !is_float);
+}
+
+// Float32 on the CPU where no matrix is packed: nothing is rounded in between, and the kernels multiply the two types. A
+// packed model keeps its own, as its codes err by more.
 std::optional<mx::Type> activations_for(const std::map<std::string, Array>& tensors) {
-  const auto is_float = [](const auto& named) {
-    const mx::Type type = named.second.dtype();
-    return type == mx::Type::f32 || type == mx::Type::f16 || type == mx::Type::bf16;
-  };
-  if (mx::default_device() != mx::Device::cpu || !std::ranges::all_of(tensors, is_float)) return std::nullopt;
+  const auto packed = [](const auto& named) { return is_packed(named.first, named.second.dtype()); };
+  if (mx::default_device() != mx::Device::cpu || std::ranges::any_of(tensors, packed)) return std::nullopt;
   return mx::Type::f32;
 }
 

@@ -125,6 +125,19 @@ describe.each(plain.map((found) => [path.relative(ownGoldens, found.folder), fou
   },
 );
 
+it('keeps its scores in bfloat16 beside a causal mask of booleans', async () => {
+  const folder = path.join(ownGoldens, 'gpt2');
+  const masked = (float32: boolean): string =>
+    alteredModel(rounded(folder, 'BF16', float32), {
+      tensors: (all) => {
+        const mask = { dtype: 'BOOL', shape: [1, 1, 2, 2], data: Buffer.from([1, 0, 1, 1]) };
+        all.set('model.h.0.attn.bias', mask);
+      },
+    });
+  const [[actual], [expected]] = [await scores(masked(false)), await scores(masked(true))];
+  expect(distance(actual!, expected!)).toBeLessThanOrEqual(SAME_NUMBERS);
+});
+
 describe.each([...families])('%s', (_, { folder }) => {
   it('runs in 4 bits', async () => {
     const [packed, dense] = ['packed', 'dense'].map((name) => path.join(temporaryFolder(), name));
