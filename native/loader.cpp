@@ -42,8 +42,8 @@ bool is_packed(const std::string& name, mx::Type type) {
   return name.ends_with(".scales") || (name.ends_with(".weight") && !is_float);
 }
 
-// Float32 on the CPU where no matrix is packed: nothing is rounded in between, and the kernels multiply the two types. A
-// packed model keeps its own, as its codes err by more.
+// Float32 on the CPU where no matrix is packed: nothing is rounded in between, and the kernels multiply the two types.
+// A packed model keeps its own, as its codes err by more.
 std::optional<mx::Type> activations_for(const std::map<std::string, Array>& tensors) {
   const auto packed = [](const auto& named) { return is_packed(named.first, named.second.dtype()); };
   if (mx::default_device() != mx::Device::cpu || std::ranges::any_of(tensors, packed)) return std::nullopt;
