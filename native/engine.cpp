@@ -37,6 +37,12 @@ uint64_t device_budget() {
   return gpu > 0 ? std::min<uint64_t>(gpu, machine) : machine;
 }
 
+// After a model went.
+void release_memory() {
+  mx::clear_cache();
+  return_freed_memory();
+}
+
 }  // namespace
 
 struct Engine::Loading {
@@ -248,7 +254,7 @@ void Engine::credit(uint64_t model, uint64_t request, uint64_t tokens) {
 
 void Engine::dispose(uint64_t model, std::function<void()> done) {
   post([this, model, done = std::move(done)] {
-    if (models_.erase(model) > 0) mx::clear_cache();
+    if (models_.erase(model) > 0) release_memory();
     done();
   });
 }
@@ -272,7 +278,8 @@ void Engine::forget(uint64_t owner) {
   std::promise<void> gone;
   post([this, owner, &gone] {
     std::erase_if(loading_, [owner](const auto& loading) { return loading->owner == owner; });
-    std::erase_if(models_, [owner](const auto& model) { return model.second.owner == owner; });
+    if (std::erase_if(models_, [owner](const auto& model) { return model.second.owner == owner; }) > 0)
+      release_memory();
     std::erase_if(tasks_, [owner](const auto& work) { return work.owner == owner; });
     gone.set_value();
   });

@@ -123,7 +123,7 @@ std::unique_ptr<Model> ModelSource::adapted(Adapter adapter) const {
   for (auto& [name, tensor] : adapter.tensors) all.insert_or_assign(name, std::move(tensor));
   const Weights weights(std::move(all), quantization, adapter.parameters, activations);
   auto model = factory(config, weights);
-  weights.finish("the adapter");
+  weights.finish("the adapter's weights");
   return model;
 }
 

@@ -9,6 +9,9 @@
 #include <mach/mach.h>
 #include <sys/sysctl.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace mlxk {
 namespace {
@@ -99,6 +102,12 @@ uint64_t rss_bytes() {
   uint64_t total, resident;
   if (!(file >> total >> resident)) return 0;
   return resident * static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
+#endif
+}
+
+void return_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
 #endif
 }
 
