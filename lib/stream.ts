@@ -52,6 +52,7 @@ export class PieceQueue<T extends Counted> {
   }
 
   push(item: T): void {
+    if (this.#ending !== undefined) return; // The reader left; what was on its way is not for anybody.
     const reader = this.#waiting.shift();
     if (reader !== undefined) {
       reader.resolve({ value: item, done: false });

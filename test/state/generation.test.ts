@@ -70,6 +70,13 @@ describe('a generation', () => {
     await expect(collect(answer)).rejects.toMatchObject({ reason: 'already_iterated' });
   });
 
+  it('is over for a reader that left', async () => {
+    const pieces = model.generate(PROMPT, { maxTokens: 300 })[Symbol.asyncIterator]();
+    await pieces.next();
+    await pieces.return!();
+    expect(await pieces.next()).toEqual({ value: undefined, done: true });
+  });
+
   it('has then, catch and finally', async () => {
     await expect(
       model.generate(PROMPT, { maxTokens: 1 }).then(({ tokens }) => tokens.length),

@@ -38,6 +38,14 @@ describe('the queue of pieces', () => {
     expect(await queue.next()).toEqual({ value: undefined, done: true });
   });
 
+  it('gives nothing more to a reader that left', async () => {
+    const { queue } = connected();
+    arrive(queue, 1);
+    queue.discard();
+    arrive(queue, 1);
+    expect(await queue.next()).toEqual({ value: undefined, done: true });
+  });
+
   it('wakes a reader that came first', async () => {
     const { queue } = connected();
     const first = queue.next();
