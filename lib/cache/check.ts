@@ -8,6 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 
 import { MlxkError } from '../errors.js';
 import { workspaceHome, workspacesIn } from '../workspace/home.js';
+import { CALLBACK, check, checkOptions, FLAG, MEMBERS, SIGNAL, TEXT } from './arguments.js';
 import { deepHealth, type DeepProgress } from './deep.js';
 import { type CacheEnvironment, cachedModels, hubCacheFolder } from './layout.js';
 import { TEST_SENTINEL } from './list.js';
@@ -40,12 +41,14 @@ export interface HealthOptions {
 /**
  * Checks one model, or all. A name that fits none gives an empty report.
  *
- * @throws MlxkError `ambiguous_match`; the signal's reason when aborted.
+ * @throws TypeError naming a wrong argument; MlxkError `ambiguous_match`; the signal's reason when aborted.
  */
 export async function checkHealth(
   spec?: string,
   options: HealthOptions = {},
 ): Promise<HealthReport> {
+  if (spec !== undefined) check('spec', spec, TEXT);
+  checkOptions(options, { deep: FLAG, signal: SIGNAL, onProgress: CALLBACK, env: MEMBERS });
   const env = options.env ?? process.env;
   const models = spec === undefined ? await allModels(env) : await theModel(spec, env);
   const entries: HealthEntry[] = [];

@@ -8,6 +8,7 @@ import { setImmediate } from 'node:timers/promises';
 
 import { expandHome } from '../home.js';
 import { isWorkspace, type Workspace, workspaceHome, workspacesIn } from '../workspace/home.js';
+import { check, MEMBERS, TEXT } from './arguments.js';
 import { type CacheEnvironment, cachedModels, hubCacheFolder } from './layout.js';
 import { currentSnapshot, isExplicitPath, type LocatedModel, pathOf } from './locate.js';
 import { modelEntry } from './model-entry.js';
@@ -27,6 +28,7 @@ interface Listed {
  *
  * @param pattern nothing for all; a part of names, in any case; or a path (starting with `.`, `/` or `~`): a
  * workspace, a folder of workspaces, or the beginning of their names.
+ * @throws TypeError naming a wrong argument.
  *
  * @example
  * for (const { name, sizeBytes } of await cache.list('qwen')) console.log(name, sizeBytes)
@@ -35,6 +37,8 @@ export async function list(
   pattern = '',
   env: CacheEnvironment = process.env,
 ): Promise<ModelEntry[]> {
+  check('pattern', pattern, TEXT);
+  check('env', env, MEMBERS);
   const found = isExplicitPath(pattern)
     ? await workspacesAt(pattern)
     : [...(await fromWorkspaceHome(pattern, env)), ...fromCache(pattern, env)];

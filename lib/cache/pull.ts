@@ -16,6 +16,18 @@ import { checkRepositoryId, checkRevision, isCommit } from '../hub/names.js';
 import { matchesAny } from '../hub/patterns.js';
 import { DEFAULT_RETRY, type RetryPolicy } from '../hub/retry.js';
 import { hubSettings } from '../hub/settings.js';
+import {
+  CALLBACK,
+  check,
+  checkOptions,
+  COUNT,
+  FLAG,
+  MEMBERS,
+  SIGNAL,
+  TEXT,
+  TEXT_OR_NULL,
+  TEXTS,
+} from './arguments.js';
 import { diskFull, freeBytes, isPresent } from './blob.js';
 import { folderNameOf, hubCacheFolder } from './layout.js';
 import { splitSpec } from './locate.js';
@@ -32,11 +44,28 @@ const PREFLIGHT_STALL_MS = 10_000;
  * Downloads a model, or what is missing of it.
  *
  * @param spec `org/name`, with `@` and a branch, tag or commit if another than `main` is meant. Never guessed at.
- * @throws MlxkError `validation_error` (a name, a repository or a listing that cannot be right), `access_denied` (not
- * there, private, gated), `download_failed` (reasons `offline`, `disk_full`, `hub_unreachable`, `hash_mismatch`, …),
+ * @throws TypeError naming a wrong argument; MlxkError `validation_error` (a name, a repository or a listing that
+ * cannot be right), `access_denied` (not there, private, gated), `download_failed` (reasons `offline`, `disk_full`, `hub_unreachable`, `hash_mismatch`, …),
  * `permission_denied` (the cache). After a refusal the cache is as it was; after a failure the same call goes on.
  */
 export async function pull(spec: string, options: PullOptions = {}): Promise<PullResult> {
+  check('spec', spec, TEXT);
+  checkOptions(options, {
+    cacheFolder: TEXT,
+    revision: TEXT,
+    include: TEXTS,
+    exclude: TEXTS,
+    verify: FLAG,
+    onProgress: CALLBACK,
+    signal: SIGNAL,
+    token: TEXT_OR_NULL,
+    endpoint: TEXT,
+    env: MEMBERS,
+    connections: COUNT,
+    pieceBytes: COUNT,
+    retry: MEMBERS,
+    stallMs: COUNT,
+  });
   const stop = new LinkedAbort(options.signal);
   try {
     return await pullUnder(stop.signal, spec, options);

@@ -8,6 +8,7 @@ import path from 'node:path';
 
 import { MlxkError } from '../errors.js';
 import { decimalBytes } from '../format.js';
+import { check, checkOptions, FLAG, MEMBERS, TEXT } from './arguments.js';
 import { health } from './health.js';
 import {
   type CacheEnvironment,
@@ -45,13 +46,15 @@ export interface RemoveResult {
 /**
  * Removes a model from the cache: all of it, or one revision for `name@revision`.
  *
- * @throws MlxkError `cache_not_found`, `model_not_found`, `ambiguous_match`, `workspace_model`, `locks_present`,
- * `snapshots_not_found`, `hash_not_found`, `permission_denied`, `deletion_failed`.
+ * @throws TypeError naming a wrong argument; MlxkError `cache_not_found`, `model_not_found`, `ambiguous_match`,
+ * `workspace_model`, `locks_present`, `snapshots_not_found`, `hash_not_found`, `permission_denied`, `deletion_failed`.
  *
  * @example
  * const { freedBytes } = await cache.remove('org/model')
  */
 export async function remove(spec: string, options: RemoveOptions = {}): Promise<RemoveResult> {
+  check('spec', spec, TEXT);
+  checkOptions(options, { force: FLAG, env: MEMBERS });
   const env = options.env ?? process.env;
   const force = options.force ?? false;
   const cache = hubCacheFolder(env);

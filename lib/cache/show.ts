@@ -5,6 +5,7 @@
 import path from 'node:path';
 
 import { decimalBytes } from '../format.js';
+import { check, checkOptions, FLAG, MEMBERS, TEXT } from './arguments.js';
 import type { CacheEnvironment } from './layout.js';
 import { locate, type LocatedModel } from './locate.js';
 import { folderOf, modelEntry, quantizationOf } from './model-entry.js';
@@ -48,23 +49,25 @@ export interface ShownModel {
 
 export interface ShowOptions {
   /** List the files instead of the metadata; wins over `config`. */
-  readonly files?: boolean;
+  readonly files?: boolean | undefined;
   /** Give config.json instead of the metadata. */
-  readonly config?: boolean;
+  readonly config?: boolean | undefined;
   /** Pin the content hash of a managed workspace anew; nothing is done to others. */
-  readonly recalcHash?: boolean;
+  readonly recalcHash?: boolean | undefined;
   readonly env?: CacheEnvironment;
 }
 
 /**
  * Tells everything about one model.
  *
- * @throws MlxkError `model_not_found`, or `ambiguous_match` with `detail.matches`.
+ * @throws TypeError naming a wrong argument; MlxkError `model_not_found`, or `ambiguous_match` with `detail.matches`.
  *
  * @example
  * const { model, metadata } = await cache.show('builtin')
  */
 export async function show(spec: string, options: ShowOptions = {}): Promise<ShownModel> {
+  check('spec', spec, TEXT);
+  checkOptions(options, { files: FLAG, config: FLAG, recalcHash: FLAG, env: MEMBERS });
   const located = await locate(spec, options.env);
   const hashUpdated = options.recalcHash === true && (await pinHash(located));
   const files = new ModelFolder(folderOf(located));

@@ -7,6 +7,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
 import { addon } from '../binding.js';
+import { check, TEXT } from '../cache/arguments.js';
 import { health } from '../cache/health.js';
 import { type CacheEnvironment } from '../cache/layout.js';
 import { fromNative, MlxkError } from '../errors.js';
@@ -73,6 +74,8 @@ export async function convert(
   options: ConvertOptions,
   env: CacheEnvironment = process.env,
 ): Promise<ConvertResult> {
+  check('source', source, TEXT);
+  check('target', target, TEXT);
   const settings = parseConvertOptions(options);
   const paths = await convertPaths(source, target, settings.mode === 'repair-index', env);
   settings.signal?.throwIfAborted();

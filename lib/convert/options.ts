@@ -11,6 +11,8 @@ import {
   type QuantizedBits,
   type QuantizeSettings,
 } from './quantization.js';
+import { CALLBACK, check, SIGNAL } from '../cache/arguments.js';
+import { named, outOfRange, wrongType } from '../options.js';
 import type { FloatType } from './plan.js';
 
 /** Type of the numbers that are not quantized. */
@@ -61,21 +63,17 @@ export const DTYPES: Readonly<Record<ConvertDtype, FloatType>> = {
 
 const GROUP_SIZES = [32, 64, 128];
 
-const KNOWN = new Set(
+const KNOWN =
   'repairIndex quantize mode groupSize mixed dequantize dtype skipHealth signal onProgress'.split(
     ' ',
-  ),
-);
+  );
 
 /** @throws TypeError or RangeError that names the option and its value. */
 export function parseConvertOptions(options: ConvertOptions): ConvertSettings {
-  if (typeof options !== 'object' || (options as unknown) === null) {
-    throw new TypeError('options must be an object');
-  }
-  for (const name of Object.keys(options)) {
-    if (!KNOWN.has(name)) throw new TypeError(`unknown option ${name}`);
-  }
+  named(options, KNOWN);
   const { signal, onProgress, dtype } = options;
+  if (signal !== undefined) check('signal', signal, SIGNAL);
+  if (onProgress !== undefined) check('onProgress', onProgress, CALLBACK);
   const skipHealth = flag(options, 'skipHealth');
   const mode = modeOf(options);
   if (dtype !== undefined) oneOf('dtype', dtype, Object.keys(DTYPES));
@@ -139,12 +137,12 @@ function quantizeSettings(options: ConvertOptions): QuantizeSettings | undefined
 
 function flag(options: ConvertOptions, name: 'repairIndex' | 'dequantize' | 'skipHealth'): boolean {
   const value: unknown = options[name] ?? false;
-  if (typeof value !== 'boolean')
-    throw new TypeError(`${name} must be true or false, got ${String(value)}`);
+  if (typeof value !== 'boolean') throw wrongType(name, 'true or false', value);
   return value;
 }
 
 function oneOf(name: string, value: unknown, allowed: readonly (string | number)[]): void {
   if (allowed.some((entry) => entry === value)) return;
-  throw new RangeError(`${name} must be one of ${allowed.join(', ')}, got ${String(value)}`);
+  const expected = allowed.length === 1 ? String(allowed[0]) : `one of ${allowed.join(', ')}`;
+  throw outOfRange(name, expected, value);
 }

@@ -9,6 +9,7 @@ import path from 'node:path';
 
 import type { CommitOperation } from '@huggingface/hub';
 
+import { CALLBACK, check, checkOptions, FLAG, MEMBERS, SIGNAL, TEXT } from '../cache/arguments.js';
 import { MlxkError } from '../errors.js';
 import { HubClient } from '../hub/client.js';
 import { listModel, readModel, type RemoteFile } from '../hub/listing.js';
@@ -71,14 +72,28 @@ interface Remote {
 /**
  * Uploads a workspace to `org/name`. Experimental.
  *
- * @throws MlxkError `auth_error` (no token, or not a valid one), `workspace_not_found`, `repo_not_found`,
- * `branch_create_failed`, `upload_failed`, `push_operation_failed` (reason `repository_public`), `validation_error`.
+ * @throws TypeError naming a wrong argument; MlxkError `auth_error` (no token, or not a valid one),
+ * `workspace_not_found`, `repo_not_found`, `branch_create_failed`, `upload_failed`, `push_operation_failed` (reason `repository_public`), `validation_error`.
  */
 export async function push(
   folder: string,
   repository: string,
   options: PushOptions = {},
 ): Promise<PushResult> {
+  check('folder', folder, TEXT);
+  check('repository', repository, TEXT);
+  checkOptions(options, {
+    branch: TEXT,
+    message: TEXT,
+    create: FLAG,
+    deleteRemoteOnly: FLAG,
+    dryRun: FLAG,
+    onProgress: CALLBACK,
+    signal: SIGNAL,
+    token: TEXT,
+    endpoint: TEXT,
+    retry: MEMBERS,
+  });
   const branch = options.branch ?? 'main';
   checkRepositoryId(repository);
   checkRevision(branch);

@@ -7,6 +7,17 @@ import { createHash } from 'node:crypto';
 import { access, constants, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
+import {
+  CALLBACK,
+  check,
+  checkOptions,
+  COUNT,
+  FLAG,
+  MEMBERS,
+  SIGNAL,
+  TEXT,
+  TEXT_OR_NULL,
+} from '../cache/arguments.js';
 import { health } from '../cache/health.js';
 import { type CacheEnvironment, cachedModels } from '../cache/layout.js';
 import { currentSnapshot, pathOf, splitSpec } from '../cache/locate.js';
@@ -59,8 +70,8 @@ export interface CloneResult {
  * @param spec `org/name`, with `@` and a branch, tag or commit if another than `main` is meant
  * @param target folder that does not exist or is empty; a name without a slash lies in the workspace home where there
  * is one; without a target it is the model's own name there
- * @throws MlxkError `validation_error` for a target that will not do; what `pull` throws, with `detail.step` `pull`;
- * the signal's reason when aborted.
+ * @throws TypeError naming a wrong argument; MlxkError `validation_error` for a target that will not do;
+ * what `pull` throws, with `detail.step` `pull`; the signal's reason when aborted.
  *
  * @example
  * await clone('mlx-community/Qwen3-0.6B-4bit', './qwen')
@@ -71,6 +82,21 @@ export async function clone(
   options: CloneOptions = {},
   env: CacheEnvironment = process.env,
 ): Promise<CloneResult> {
+  check('spec', spec, TEXT);
+  if (target !== undefined) check('target', target, TEXT);
+  checkOptions(options, {
+    token: TEXT_OR_NULL,
+    endpoint: TEXT,
+    connections: COUNT,
+    pieceBytes: COUNT,
+    retry: MEMBERS,
+    stallMs: COUNT,
+    revision: TEXT,
+    forceResume: FLAG,
+    skipHealth: FLAG,
+    signal: SIGNAL,
+    onProgress: CALLBACK,
+  });
   const { name: model, revision: named } = splitSpec(spec);
   const revision = options.revision ?? named;
   const full = revision === undefined ? model : `${model}@${revision}`;

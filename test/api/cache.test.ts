@@ -38,6 +38,53 @@ describe('the model manager as an API', () => {
     await expect(cache.remove('none', { env })).rejects.toMatchObject({ code: 'model_not_found' });
   });
 
+  const arguments_: [name: keyof typeof cache, args: unknown[], message: string][] = [
+    ['list', [5], 'pattern must be a string, got 5'],
+    ['list', ['', null], 'env must be an object, got null'],
+    ['show', [], 'spec must be a string, got undefined'],
+    ['show', ['x', 5], 'options must be an object, got 5'],
+    ['show', ['x', { file: true }], 'unknown option "file"; did you mean "files"?'],
+    ['health', [{}], 'spec must be a string, got an object'],
+    ['health', ['x', { deep: 'yes' }], 'deep must be true or false, got "yes"'],
+    ['remove', [], 'spec must be a string, got undefined'],
+    ['remove', ['x', { force: 1 }], 'force must be true or false, got 1'],
+    ['pull', [null], 'spec must be a string, got null'],
+    [
+      'pull',
+      ['org/x', { connections: 0 }],
+      'connections must be a whole number of at least 1, got 0',
+    ],
+    ['pull', ['org/x', { include: '*' }], 'include must be an array of strings, got "*"'],
+    ['pull', ['org/x', { signal: {} }], 'signal must be an AbortSignal, got an object'],
+    ['clone', [], 'spec must be a string, got undefined'],
+    ['clone', ['org/x', 5], 'target must be a string, got 5'],
+    ['clone', ['org/x', './x', { onProgress: 1 }], 'onProgress must be a function, got 1'],
+    ['push', [], 'folder must be a string, got undefined'],
+    ['push', ['./x', 5], 'repository must be a string, got 5'],
+    ['push', ['./x', 'org/x', { dryrun: true }], 'unknown option "dryrun"; did you mean "dryRun"?'],
+    ['convert', [5, './x', { quantize: 4 }], 'source must be a string, got 5'],
+    ['convert', ['./x', 5, { quantize: 4 }], 'target must be a string, got 5'],
+    ['convert', ['./x', './y', 5], 'options must be an object, got 5'],
+    [
+      'convert',
+      ['./x', './y', { quantize: '4' }],
+      'quantize must be one of 2, 3, 4, 6, 8, got "4"',
+    ],
+    [
+      'convert',
+      ['./x', './y', { quantise: 4 }],
+      'unknown option "quantise"; did you mean "quantize"?',
+    ],
+  ];
+
+  it.each(arguments_)('%s refuses %j by name', async (name, args, message) => {
+    const operation = cache[name] as (...values: unknown[]) => Promise<unknown>;
+    const error: unknown = await operation(...args).catch((e: unknown) => e);
+    expect(error).toMatchObject({ code: 'validation_error' });
+    expect((error as Error).message).toBe(message);
+    expect(error instanceof TypeError || error instanceof RangeError).toBe(true);
+  });
+
   it('tells how far a deep check is, and ends it when asked', async () => {
     const { env } = fixture;
     const seen: number[] = [];

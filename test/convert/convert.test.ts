@@ -258,7 +258,7 @@ describe('the layout of files', () => {
 
 describe('the options of convert', () => {
   it.each<[object, string]>([
-    [{ quantise: 4 }, 'unknown option quantise'],
+    [{ quantise: 4 }, 'unknown option "quantise"; did you mean "quantize"?'],
     [{ quantize: 7 }, 'quantize must be one of 2, 3, 4, 6, 8, got 7'],
     [{ quantize: null }, 'quantize must be one of'],
     [{ quantize: Number.NaN }, 'quantize must be one of'],

@@ -156,11 +156,16 @@ function optionsOf(flags: ConvertFlags): ConvertOptions {
   const { quantize, qGroupSize, ...rest } = flags;
   const options = {
     ...rest,
-    ...(quantize !== undefined && { quantize: Number(quantize) }),
-    ...(qGroupSize !== undefined && { groupSize: Number(qGroupSize) }),
+    ...(quantize !== undefined && { quantize: numberIn(quantize) }),
+    ...(qGroupSize !== undefined && { groupSize: numberIn(qGroupSize) }),
   };
   Reflect.deleteProperty(options, 'json');
   return options as ConvertOptions;
+}
+
+/** What is no number stays as it was typed, and is refused as that. */
+function numberIn(typed: string): number | string {
+  return /^\d+$/.test(typed) ? Number(typed) : typed;
 }
 
 /** A message about options, with the names they have on the command line. */

@@ -34,7 +34,11 @@ export function register(program: Command, { output, json }: CliContext): void {
       operation('show', { fallback: 'show_operation_failed' }, async () => {
         const { show } = await import('../../cache/show.js');
         const { shownModel, shownText } = await import('../shown-model.js');
-        const shown = await show(spec, flags);
+        const shown = await show(spec, {
+          files: flags.files,
+          config: flags.config,
+          recalcHash: flags.recalcHash,
+        });
         if (json) await output.success('show', shownModel(shown));
         else await output.print(shownText(shown));
       }),
