@@ -1,6 +1,7 @@
 /**
  * The health check that reads every byte: a blob of the cache is named by the hash of its content (SHA-256 for large
- * files, git's SHA-1 for small ones), so what a disk or a broken transfer did to it can be seen.
+ * files, git's SHA-1 for small ones), so what a disk or a broken transfer did to it can be seen. Files of a workspace
+ * have no hash; of its weights the headers are proved sound, which tells of files that were cut short.
  */
 
 import { createHash, type Hash } from 'node:crypto';
@@ -42,10 +43,14 @@ export async function deepHealth(
   let verifiedFiles = 0;
   const wrong: string[] = [];
   const unreadable: string[] = [];
+  const unsound: string[] = [];
   for (const file of files.files) {
-    const blob = await blobOf(path.join(files.folder, file.name));
+    const place = path.join(files.folder, file.name);
+    const blob = await blobOf(place);
     if (blob === undefined || file.size < 0) {
       doneBytes += Math.max(0, file.size);
+      if (file.size > 0 && file.name.endsWith('.safetensors'))
+        unsound.push(...(await faultIn(place)));
       continue;
     }
     try {
@@ -62,7 +67,10 @@ export async function deepHealth(
     }
   }
   if (!plain.healthy) return { ...plain, verifiedFiles };
-  const problem = listed('Checksum mismatch', wrong) ?? listed('Unreadable files', unreadable);
+  const problem =
+    listed('Checksum mismatch', wrong) ??
+    listed('Unreadable files', unreadable) ??
+    listed('Broken weights', unsound);
   return problem === undefined
     ? { ...plain, verifiedFiles }
     : { healthy: false, reason: problem, verifiedFiles };
@@ -70,6 +78,17 @@ export async function deepHealth(
 
 function listed(what: string, names: readonly string[]): string | undefined {
   return names.length === 0 ? undefined : `${what}: ${names.join(', ')}`;
+}
+
+/** What is wrong with the header of a safetensors file, nothing or one fault. */
+async function faultIn(file: string): Promise<string[]> {
+  const { addon } = await import('../binding.js');
+  try {
+    await addon().readSafetensors(file);
+    return [];
+  } catch (error) {
+    return [path.basename(file) + (error as Error).message.slice(file.length)];
+  }
 }
 
 /** The blob a file of a snapshot links to, when its name is a hash. */

@@ -1,4 +1,13 @@
-import { chmodSync, mkdirSync, readdirSync, realpathSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 
@@ -6,7 +15,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { checkHealth } from '../../lib/cache/check.js';
 import { CHAT_MODEL, COMMIT, FixtureCache, writeFiles } from '../helpers/fixture-cache.js';
-import { removeTemporaryFolders } from '../helpers/temporary.js';
+import { removeTemporaryFolders, temporaryFolder } from '../helpers/temporary.js';
+import { ownGoldens } from '../models/golden-cases.js';
 
 let cache: FixtureCache;
 
@@ -168,9 +178,17 @@ describe('--deep', () => {
     }
   });
 
-  it('compares nothing where no hash is known', async () => {
-    cache.workspaces(['mine']);
-    expect((await report('mine', '--deep')).healthy[0]).toMatchObject({ verified_files: 0 });
+  it('compares nothing where no hash is known, but proves that weights were not cut short', async () => {
+    const folder = temporaryFolder();
+    cpSync(path.join(ownGoldens, 'llama'), folder, { recursive: true });
+    expect((await report(folder, '--deep')).healthy[0]).toMatchObject({ verified_files: 0 });
+    const weights = path.join(folder, 'model.safetensors');
+    truncateSync(weights, statSync(weights).size - 1);
+    expect((await report(folder)).healthy).toHaveLength(1);
+    const [entry] = (await report(folder, '--deep')).unhealthy;
+    expect(entry!.reason).toMatch(/^Broken weights: model\.safetensors: .* may be cut short$/);
+    writeFileSync(weights, 'not found');
+    expect((await report(folder, '--deep')).unhealthy).toHaveLength(1);
   });
 });
 
