@@ -91,7 +91,7 @@ export class Model implements AsyncDisposable {
     if (this.#tokenizer !== undefined) return this.#tokenizer;
     throw new MlxkError(
       'validation_error',
-      `${this.info.name} has no tokenizer.json: give token ids as { tokens }`,
+      `${this.info.name} has no tokenizer.json: it takes no text, only token ids ({ tokens })`,
       { reason: 'tokenizer_missing' },
     );
   }

@@ -25,7 +25,7 @@ export async function main(
   programName = path.basename(process.argv[1] ?? 'mlxk', '.js'),
 ): Promise<void> {
   const output = new Output();
-  output.endQuietlyOnClosedPipe();
+  output.endOnFailedWrites();
   const argv = commandLine(programName, typed);
   const context: CliContext = {
     output,

@@ -40,13 +40,16 @@ export function modelTable(
     { title: 'Type', cell: shownType },
     ...healthColumns(health, verbose),
   ];
-  const shown = entries.filter(
-    (entry) => all || (entry.health === 'healthy' && entry.runtimeCompatible),
-  );
+  const shown = entries.filter((entry) => all || runsHere(entry));
   return renderTable(
     columns,
     shown.map((entry) => columns.map(({ cell }) => cell(entry))),
   );
+}
+
+/** Whether the plain list shows a model. */
+export function runsHere({ health, runtimeCompatible }: ModelEntry): boolean {
+  return health === 'healthy' && runtimeCompatible;
 }
 
 function healthColumns(health: boolean, verbose: boolean): ModelColumn[] {

@@ -36,12 +36,17 @@ export class Output {
     return this.#stderr.isTTY;
   }
 
-  /** A reader that closes the pipe has had enough: end quietly, as `SIGPIPE` would. */
-  endQuietlyOnClosedPipe(): void {
+  /**
+   * Ends the program when nothing can be printed any more. A reader that closes the pipe has had enough: quietly then,
+   * as `SIGPIPE` would. A full disk is a failure.
+   */
+  endOnFailedWrites(): void {
     for (const stream of [this.#stdout, this.#stderr]) {
       stream.on('error', (error: NodeJS.ErrnoException) => {
         if (error.code === 'EPIPE') process.exit(0);
-        throw error;
+        if (stream === this.#stdout)
+          this.note(`Error: the output cannot be written: ${error.message}`);
+        process.exit(1);
       });
     }
   }
@@ -59,6 +64,11 @@ export class Output {
   /** A line for a person, beside the output. */
   note(text: string): void {
     this.#stderr.write(`${visible(text)}\n`);
+  }
+
+  /** What helps a person along; programs get none of it. */
+  hint(text: string): void {
+    if (this.#stderr.isTTY) this.note(text);
   }
 
   /** Replaces the line on stderr that progress is drawn on. */

@@ -36,6 +36,8 @@ export function checkRepositoryId(id: string): void {
 
 function problemOfId(id: string): string | undefined {
   if (id === '') return 'it is empty';
+  const [, inAddress] = /^https?:\/\/[^/]+\/([^/?#]+\/[^/?#]+)/.exec(id) ?? [];
+  if (inAddress !== undefined) return `it is an address; the id in it is ${shown(inAddress)}`;
   if (id.length > MAX_ID_LENGTH)
     return `it has ${id.length} characters, ${MAX_ID_LENGTH} are allowed`;
   if (id.startsWith('/') || id.endsWith('/')) return 'it starts or ends with a slash';

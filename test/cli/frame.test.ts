@@ -103,14 +103,17 @@ describe('the program', () => {
   });
 
   it.each([
-    [['run', '--temperature', 'hot', 'x'], /temperature must be .* got NaN/],
-    [['run', '--temperature', '-1', 'x'], /temperature must be .* got -1/],
-    [['run', '--temperature', '', 'x'], /temperature must be/],
-    [['run', '--max-tokens', '1.5', 'x'], /maxTokens must be .* got 1.5/],
-    [['run', '--top-p', '0', 'x'], /topP must be/],
+    [
+      ['run', '--temperature', 'hot', 'x'],
+      /argument 'hot' is invalid. It must be a number from 0 to 100\./,
+    ],
+    [['run', '--temperature', '-1', 'x'], /'-1' is invalid. It must be a number from 0 to 100\./],
+    [['run', '--temperature', '', 'x'], /It must be a number/],
+    [['run', '--max-tokens', '1.5', 'x'], /'1.5' is invalid. It must be a whole number from 1 to /],
+    [['run', '--top-p', '0', 'x'], /It must be a number above 0/],
     [['run', '--seed', 'x', 'x'], /whole number/],
-    [['run', '--seed', '99999999999999999999', 'x'], /seed must be/],
-    [['run', '--stop', '', 'x'], /stop must be/],
+    [['run', '--seed', '99999999999999999999', 'x'], /It must be a whole number/],
+    [['run', '--stop', '', 'x'], /It must be free of empty strings/],
     [['run', 'x', '--max-tokens'], /argument missing/],
   ])('refuses %j with exit code 2', async (args, message) => {
     const ended = await mlxk(args);

@@ -1,4 +1,4 @@
-import { mkdirSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -99,7 +99,9 @@ describe('mlxk run', () => {
     expect(await json([...packed, '8'])).toMatchObject({ code: 0, status: 'success' });
     const refused = await mlxk([...packed, '7'], { env });
     expect(refused.code).toBe(2);
-    expect(refused.stderr).toContain('kvBits must be one of 2, 3, 4, 5, 6, 8, got 7');
+    expect(refused.stderr).toContain(
+      "argument '7' is invalid. It must be one of 2, 3, 4, 5, 6, 8.",
+    );
     const unfit = await json([...packed, '8', '--kv-group-size', '128']);
     expect(unfit.error).toMatchObject({ detail: { code: 'validation_error' } });
     expect(unfit.error!.message).toContain('128 does not divide 64');
@@ -211,5 +213,16 @@ describe('a reader that closes the pipe', () => {
     const ended = await run('bash', ['-c', command], { env });
     expect(ended.stderr).toBe('');
     expect(ended.stdout).toMatch(/ 0\n$/);
+  });
+});
+
+describe('a disk that is full', () => {
+  it.runIf(existsSync('/dev/full'))('is said in one line, not by a stack', async () => {
+    for (const args of ['run builtin hi', 'run builtin hi --json', 'list', 'show builtin']) {
+      const command = `"${process.execPath}" "${program}" ${args} > /dev/full`;
+      const ended = await run('sh', ['-c', command], { env });
+      expect(ended).toMatchObject({ code: 1, signal: null, stdout: '' });
+      expect(ended.stderr).toMatch(/^Error: the output cannot be written: .*\n$/);
+    }
   });
 });

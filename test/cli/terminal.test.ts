@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { chatModelFolder } from '../helpers/chat-model.js';
 import { mlxk, program, run } from '../helpers/child.js';
+import { FixtureCache } from '../helpers/fixture-cache.js';
 import { SMALL_CONFIG } from '../helpers/small-model.js';
 import { removeTemporaryFolders } from '../helpers/temporary.js';
 
@@ -32,12 +33,21 @@ interface Session {
   output: string;
 }
 
-/** `mlxk run` on a pseudo-terminal. */
-async function session(args: readonly string[], steps: readonly Step[]): Promise<Session> {
-  const command = [sessionScript, JSON.stringify(steps), process.execPath, program, 'run', ...args];
-  const { stdout, stderr } = await run('python3', command);
+/** A command line on a pseudo-terminal. */
+async function terminal(
+  words: readonly string[],
+  steps: readonly Step[],
+  env: Record<string, string> = {},
+): Promise<Session> {
+  const command = [sessionScript, JSON.stringify(steps), process.execPath, program, ...words];
+  const { stdout, stderr } = await run('python3', command, { env });
   expect(stderr).toBe('');
   return JSON.parse(stdout) as Session;
+}
+
+/** `mlxk run` on a pseudo-terminal. */
+function session(args: readonly string[], steps: readonly Step[]): Promise<Session> {
+  return terminal(['run', ...args], steps);
 }
 
 function count(text: string, part: string): number {
@@ -161,5 +171,21 @@ describe('an answer at the terminal', () => {
     const { code, output } = await session(args, []);
     expect(code).toBe(0);
     expect(output).toBe(piped.stdout.replace(control, ''));
+  });
+});
+
+describe('an empty answer is explained to who watches:', () => {
+  it.each([
+    [['list'], 'No models yet: "mlxk pull org/model" downloads one'],
+    [['list', 'nothing'], 'No model is called "nothing" or in part so.'],
+    [['list', 'broken'], 'Models that do not run here: 2; "mlxk list --all --health --verbose"'],
+    [['health', 'nothing'], 'There is no model "nothing".'],
+  ])('%j', async (words, why) => {
+    const cache = new FixtureCache();
+    if (words[1] === 'broken') for (const id of ['broken-a', 'broken-b']) cache.add(id, {});
+    const { code, output } = await terminal(words, [], cache.env);
+    expect(code).toBe(0);
+    expect(output).toContain(why);
+    expect(await cache.run(words)).toMatchObject({ code: 0, stderr: '' });
   });
 });

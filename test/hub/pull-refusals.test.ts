@@ -25,6 +25,11 @@ describe('a refusal leaves nothing behind:', () => {
     });
   });
 
+  it('an address in place of an id', async () => {
+    const { message } = await refused('https://huggingface.co/org/model/tree/main');
+    expect(message).toContain('it is an address; the id in it is "org/model"');
+  });
+
   it('a revision that is not there', async () => {
     hub.add('org/model', modelFiles());
     expect(await refused('org/model@none')).toMatchObject({

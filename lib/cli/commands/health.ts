@@ -61,6 +61,9 @@ export function register(program: Command, { output, json }: CliContext): void {
           });
         } else {
           await output.print(reportText(healthy, unhealthy));
+          if (model !== undefined && healthy.length + unhealthy.length === 0) {
+            output.hint(`There is no model "${model}".`);
+          }
         }
       }),
     );

@@ -21,6 +21,16 @@ Examples:
   mlxk list --json              every model, for a program
 `;
 
+/** Why a table is empty. */
+function whyNothing(hidden: number, pattern: string | undefined): string {
+  if (hidden > 0) {
+    return `Models that do not run here: ${hidden}; "mlxk list --all --health --verbose" shows them and says why.`;
+  }
+  return pattern === undefined
+    ? 'No models yet: "mlxk pull org/model" downloads one; "mlxk run" alone talks with the built-in one.'
+    : `No model is called "${pattern}" or in part so.`;
+}
+
 export function register(program: Command, { output, json }: CliContext): void {
   program
     .command('list')
@@ -41,8 +51,10 @@ export function register(program: Command, { output, json }: CliContext): void {
           await output.success('list', { models, count: models.length });
           return;
         }
-        const { modelTable } = await import('../model-table.js');
+        const { modelTable, runsHere } = await import('../model-table.js');
         await output.print(modelTable(entries, flags, Date.now() / 1000));
+        const hidden = flags.all ? 0 : entries.filter((entry) => !runsHere(entry)).length;
+        if (hidden === entries.length) output.hint(whyNothing(hidden, pattern));
       }),
     );
 }

@@ -295,7 +295,11 @@ function checkOption(options: GenerateOptions): void {
   try {
     parseGenerateOptions(options);
   } catch (error) {
-    throw new InvalidArgumentError(`${(error as Error).message}.`);
+    // The option and what was typed are said already.
+    const { message } = error as Error;
+    throw new InvalidArgumentError(
+      `${message.replace(/^\w+ must be/, 'It must be').replace(/, got .*$/s, '')}.`,
+    );
   }
 }
 
