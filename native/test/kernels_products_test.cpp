@@ -1,6 +1,6 @@
 // Products with dense and packed matrices, against a float64 reference over random shapes, layouts, values and formats.
 
-#include "kernel_arrays.h"
+#include "products.h"
 
 using namespace mlxk;
 using namespace mlxk::test;
@@ -9,8 +9,6 @@ namespace {
 
 // From this many rows on, 16-bit numbers may be multiplied as 8-bit integers.
 constexpr size_t kIntegerRows = 12;
-// And numbers of bfloat16 by an instruction to which what is smaller than this is zero.
-constexpr double kLeastOfPairs = 0x1p-126;
 
 // The most that rounding x to 127 steps of the largest of its group can change: half a step for every input, times what
 // lies between its weight and the middle of its codes.
@@ -26,23 +24,6 @@ double rounding_of_integers(const std::vector<double>& x, size_t row, const std:
     change += most / 127 / 2 * weights;
   }
   return change;
-}
-
-// x [R, I] times the transpose of w [O, I]; `w_sizes` as Expected::sizes.
-Expected product(const std::vector<double>& x, const std::vector<double>& w, const std::vector<double>& w_sizes,
-                 size_t inputs) {
-  Expected want;
-  for (size_t row = 0; row < x.size(); row += inputs) {
-    for (size_t o = 0; o < w.size(); o += inputs) {
-      double sum = 0, size = 0;
-      for (size_t i = 0; i < inputs; ++i) {
-        sum += x[row + i] * w[o + i];
-        size += std::fabs(x[row + i]) * w_sizes[o + i];
-      }
-      want.add(sum, size);
-    }
-  }
-  return want;
 }
 
 // A matrix [outputs, inputs] in one of MLX's packed formats, and the numbers it stands for.
@@ -147,16 +128,13 @@ std::string text_of(const mx::QuantizedShape& q) {
 TEST("linear") {
   claim_thread();
   Random random{3};
-  for (int n = 0; n < trials(250); ++n) {
-    const Type type = random.pick(kTypes);
+  for (int n = 0; n < trials(400); ++n) {
+    const Type type = random.pick(kTypes), w_type = type == Type::f32 ? random.pick(kTypes) : type;
     const int inputs = random.pick(kWidths), outputs = 1 + static_cast<int>(random.below(20));
     const Array x = make(random, any_rows(random, inputs), type, any_values(random, type));
-    const Array w = make(random, {outputs, inputs}, type, Values::ordinary, LastAxis::dense);
-    std::vector<double> ws = read(w), sizes = ws;
-    for (double& size : sizes) size = std::fabs(size);
-    Expected want = product(read(x), ws, sizes, static_cast<size_t>(inputs));
-    if (type == Type::bf16) want.slack.assign(want.values.size(), 2 * inputs * kLeastOfPairs);
-    compare(mx::linear(x, w), with_last(x.shape(), outputs), type, want, "linear of " + text_of(x) + ", " + text_of(w));
+    const Array w = make(random, {outputs, inputs}, w_type, Values::ordinary, LastAxis::dense);
+    compare(mx::linear(x, w), with_last(x.shape(), outputs), type, dense_product(x, w),
+            "linear of " + text_of(x) + ", " + text_of(w));
   }
 }
 
@@ -203,7 +181,7 @@ TEST("experts") {
   claim_thread();
   Random random{13};
   for (int n = 0; n < trials(250); ++n) {
-    const Type type = random.pick(kTypes);
+    const Type type = random.pick(kTypes), w_type = type == Type::f32 ? random.pick(kTypes) : type;
     const int outputs = 1 + static_cast<int>(random.below(20)), groups = 1 + static_cast<int>(random.below(3));
     const int experts = 2 + static_cast<int>(random.below(5)), picked = 1 + static_cast<int>(random.below(3));
     const int tokens = random.one_in(3) ? 1 : 1 + static_cast<int>(random.below(60));
@@ -213,7 +191,7 @@ TEST("experts") {
     Array weights;
     if (dense) {
       std::vector<float> values(m.values.begin(), m.values.end());
-      weights = mx::astype(mx::from_floats(values, {experts, outputs, inputs}), type);
+      weights = mx::astype(mx::from_floats(values, {experts, outputs, inputs}), w_type);
       m.values = m.off_middle = read(weights);
       m.sizes = m.values;
       for (double& size : m.sizes) size = std::fabs(size);
@@ -229,32 +207,20 @@ TEST("experts") {
     Expected want;
     for (size_t i = 0; i < indices.size(); ++i) {
       const auto width = static_cast<size_t>(inputs);
-      const Expected row = packed_product(part_of(xs, each ? i : i / static_cast<size_t>(picked), width), m, indices[i],
-                                          width, static_cast<size_t>(outputs), type != Type::f32 && !dense);
+      const std::vector<double> x_row = part_of(xs, each ? i : i / static_cast<size_t>(picked), width),
+                                matrix = part_of(m.values, indices[i], width * static_cast<size_t>(outputs));
+      const Expected row = packed_product(x_row, m, indices[i], width, static_cast<size_t>(outputs),
+                                          type != Type::f32 && !dense);
       want.values.insert(want.values.end(), row.values.begin(), row.values.end());
       want.sizes.insert(want.sizes.end(), row.sizes.begin(), row.sizes.end());
-      want.slack.insert(want.slack.end(), row.slack.begin(), row.slack.end());
+      const std::vector<double> slack = dense ? dense_slack(x_row, type, matrix, w_type, width) : row.slack;
+      want.slack.insert(want.slack.end(), slack.begin(), slack.end());
     }
-    if (dense && type == Type::bf16) want.slack.assign(want.values.size(), 2 * inputs * kLeastOfPairs);
     const Array got = dense ? mx::gather_linear(x, weights, chosen, false)
                             : mx::gather_quantized_linear(x, m.words, m.scales, m.biases, chosen, m.shape, false);
     compare(got, {tokens, picked, 1, outputs}, type, want,
             (dense ? "dense" : text_of(m.shape)) + " experts of " + test::text_of(x));
   }
-}
-
-// About a normal distribution, of deviation 1.
-float normal(Random& random) {
-  double sum = -6;
-  for (int i = 0; i < 12; ++i) sum += uniform(random, 0, 1);
-  return static_cast<float>(sum);
-}
-
-double root_mean_square_error(const Array& y, const Expected& want) {
-  const std::vector<double> got = read(y);
-  double squares = 0;
-  for (size_t i = 0; i < got.size(); ++i) squares += (got[i] - want.values[i]) * (got[i] - want.values[i]);
-  return std::sqrt(squares / static_cast<double>(got.size()));
 }
 
 // The error of many rows of bfloat16 in integers, against that of MLX's own kernel, which adds in bfloat16: what makes

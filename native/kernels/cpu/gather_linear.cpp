@@ -71,13 +71,13 @@ class GatherLinear final : public CpuPrimitive {
       together.resize((last - first) * static_cast<size_t>(row_bytes));
       multiply(
           w, last - first, [&](size_t row, float* to) { read(order[first + row], to); },
-          {y.type, together.data(), y.row_stride}, y.type != Type::f32);
+          {y.type, together.data(), y.row_stride}, y.type);
       for (size_t i = first; i < last; ++i) {
         std::memcpy(y.data + static_cast<int64_t>(order[i]) * row_bytes,
                     together.data() + static_cast<int64_t>(i - first) * row_bytes, static_cast<size_t>(row_bytes));
       }
     }
-    multiply_each(singles, [&](size_t i, float* to) { read(single_rows[i], to); }, y.type != Type::f32);
+    multiply_each(singles, [&](size_t i, float* to) { read(single_rows[i], to); }, y.type);
   }
 
   static constexpr size_t kTogether = 4;  // fewer rows than this are read one by one, on all threads at once

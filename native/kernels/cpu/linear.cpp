@@ -86,16 +86,15 @@ class Linear final : public CpuPrimitives {
       reader.begin();
       const ReadRow read = [&](size_t row, float* to) { reader(row, to); };
       const size_t count = reader.count();
-      const bool rounded = type != Type::f32;
       if (!is_few(count)) {
-        for (size_t i = 0; i < layouts.size(); ++i) multiply(layouts[i].matrix(), count, read, results[i], rounded);
+        for (size_t i = 0; i < layouts.size(); ++i) multiply(layouts[i].matrix(), count, read, results[i], type);
         return;
       }
       std::vector<Product> products;
       for (size_t i = 0; i < layouts.size(); ++i)
         products.push_back({layouts[i].matrix(), results[i % results.size()]});
       const auto finish = finishing(recipe, count, products, addend);
-      multiply_together(products, count, read, rounded, finish);
+      multiply_together(products, count, read, type, finish);
     };
   }
 

@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 namespace mlxk::kernels {
 namespace {
 
 // From this many rows on, unpacking a panel of the matrix for all of them beats unpacking it in registers for four.
-constexpr size_t kFewestTileRows = 8, kFewestDotRows = 12;
+constexpr size_t kFewestTileRows = 8, kFewestShortRows = 8, kFewestDotRows = 12;
 // Rows that share an unpacked panel: they stay in the second-level cache meanwhile. A multiple of kTileRows.
 constexpr size_t kRowBlock = 480;
 constexpr int64_t kPieceBytes = 32768;  // of a matrix, that one piece of work reads
@@ -61,9 +62,9 @@ Scratch& row_memory() {
 // Rows as `few` wants them: rounded where that is allowed and all rows have it in them.
 class FewRows {
  public:
-  FewRows(const Matrix& w, size_t count, const ReadRow& read, bool rounded) : size_(routines().few_size(w)) {
+  FewRows(const Matrix& w, size_t count, const ReadRow& read, Type x) : size_(routines().few_size(w)) {
     prepared_ = prepared_memory().floats(size_ * static_cast<int64_t>(count));
-    rounded_ = rounded && routines().can_round(w) && prepare(w, count, read, true);
+    rounded_ = x != Type::f32 && routines().can_round(w) && prepare(w, count, read, true);
     if (!rounded_) prepare(w, count, read, false);
   }
   const float* row(size_t at) const { return prepared_ + static_cast<int64_t>(at) * size_; }
@@ -101,8 +102,8 @@ void multiply_outputs(const Matrix& w, size_t count, const FewRows& x, const Res
   }
 }
 
-void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded) {
-  const FewRows x(w, count, read, rounded);
+void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Results& y, Type type) {
+  const FewRows x(w, count, read, type);
   for_ranges(static_cast<size_t>(w.outputs), output_grain(w),
              [&](size_t first, size_t last) { multiply_outputs(w, count, x, y, first, last); });
 }
@@ -140,49 +141,55 @@ void multiply_tiles(const Matrix& w, size_t count, const ReadRow& read, const Re
 }
 
 // False where a row cannot be rounded.
-bool multiply_dots(const Matrix& w, size_t count, const ReadRow& read, const Results& y) {
+bool multiply_dots(Dots kind, const Matrix& w, size_t count, const ReadRow& read, const Results& y) {
   const Routines& r = routines();
-  const int64_t size = r.dots_size(w);
+  const int64_t size = r.dots_size(kind, w);
   const size_t tiles = (count + kTileRows - 1) / kTileRows;
   uint8_t* prepared = prepared_memory().bytes(size * static_cast<int64_t>(tiles));
   std::atomic<bool> all{true};
   for_ranges(tiles, 1, [&](size_t first, size_t last) {
+    // Rows that are missing from the last tile are multiplied with the others.
+    if (count < last * kTileRows) {
+      std::memset(prepared + static_cast<int64_t>(first) * size, 0, static_cast<size_t>(size));
+    }
     for (size_t row = first * kTileRows; row < std::min(count, last * kTileRows); ++row) {
       float* x = row_memory().floats(w.inputs);
       read(row, x);
-      if (!r.prepare_dots(w, x, static_cast<int>(row), prepared)) all = false;
+      if (!r.prepare_dots(kind, w, x, static_cast<int>(row), prepared)) all = false;
     }
   });
   if (!all) return false;
   for_tiles(w, count, [&](size_t row, size_t rows, int first, int last) {
-    r.dots(w, prepared + static_cast<int64_t>(row / kTileRows) * size, static_cast<int>(rows), first, last,
-           from_row(y, row), piece_memory().bytes(r.dots_scratch(w)));
+    r.dots(kind, w, prepared + static_cast<int64_t>(row / kTileRows) * size, static_cast<int>(rows), first, last,
+           from_row(y, row), piece_memory().bytes(r.dots_scratch(kind, w)));
   });
   return true;
 }
 
 }  // namespace
 
-void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded) {
-  if (rounded && count >= kFewestDotRows && routines().fits_dots(w) && multiply_dots(w, count, read, y)) return;
-  count >= kFewestTileRows ? multiply_tiles(w, count, read, y) : multiply_few(w, count, read, y, rounded);
+void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, Type x) {
+  const Dots kind = routines().dots_for(w, x);
+  const size_t fewest = kind == Dots::shorts ? kFewestShortRows : kFewestDotRows;
+  if (kind != Dots::none && count >= fewest && multiply_dots(kind, w, count, read, y)) return;
+  count >= kFewestTileRows ? multiply_tiles(w, count, read, y) : multiply_few(w, count, read, y, x);
 }
 
 bool is_few(size_t count) { return count < kFewestTileRows; }
 
-void multiply_together(const std::vector<Product>& products, size_t count, const ReadRow& read, bool rounded,
+void multiply_together(const std::vector<Product>& products, size_t count, const ReadRow& read, Type type,
                        const Finish& finish) {
   const Matrix& like = products.front().w;
   const auto outputs_of = [](const Product& p) { return static_cast<size_t>(p.w.outputs); };
   if (!std::ranges::all_of(products, [&](const Product& p) { return alike(p.w, like); })) {
-    for (const auto& [w, y] : products) multiply_few(w, count, read, y, rounded);
+    for (const auto& [w, y] : products) multiply_few(w, count, read, y, type);
     if (finish) finish(0, outputs_of(products.front()));
     return;
   }
   int64_t bytes = 0;
   for (const Product& p : products) bytes += matrix_bytes(p.w);
   const bool shared = worth_sharing(bytes);
-  const FewRows x(like, count, read, rounded);
+  const FewRows x(like, count, read, type);
   if (finish) {
     const size_t outputs = outputs_of(products.front());
     const size_t grain = shared ? piece_outputs(bytes / static_cast<int64_t>(outputs)) : outputs;
@@ -206,11 +213,11 @@ void multiply_together(const std::vector<Product>& products, size_t count, const
   for (size_t piece = 0; piece < pieces; ++piece) body(piece);
 }
 
-void multiply_each(const std::vector<Product>& products, const ReadRow& read, bool rounded) {
+void multiply_each(const std::vector<Product>& products, const ReadRow& read, Type type) {
   if (products.empty()) return;
   const Routines& r = routines();
   const Matrix& like = products.front().w;
-  const FewRows x(like, products.size(), read, rounded);
+  const FewRows x(like, products.size(), read, type);
   const size_t grain = output_grain(like, products.size()), outputs = static_cast<size_t>(like.outputs);
   const size_t ranges = (outputs + grain - 1) / grain;
   const auto body = [&](size_t piece) {

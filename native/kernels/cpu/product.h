@@ -11,8 +11,8 @@ namespace mlxk::kernels {
 // Reads row `row` of x in float32.
 using ReadRow = std::function<void(size_t row, float* to)>;
 
-// y [count, O] = x times the transpose of w. `rounded`: x was of 16 bits, which allows products of short numbers.
-void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, bool rounded);
+// y [count, O] = x times the transpose of w. `x`: the type its rows came in, which says how they may be rounded.
+void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results& y, Type x);
 
 // The same for several matrices and few rows (`is_few`), in one region of the pool. With a `finish` all have as many
 // outputs: a piece of work takes outputs [first, last) of every one and then calls finish(first, last).
@@ -22,11 +22,11 @@ struct Product {
 };
 using Finish = std::function<void(size_t first, size_t last)>;
 bool is_few(size_t count);
-void multiply_together(const std::vector<Product>& products, size_t count, const ReadRow& read, bool rounded,
+void multiply_together(const std::vector<Product>& products, size_t count, const ReadRow& read, Type x,
                        const Finish& finish);
 
 // Many single rows, each with its own matrix: y[i] = x[i] times the transpose of w[i].
-void multiply_each(const std::vector<Product>& products, const ReadRow& read, bool rounded);
+void multiply_each(const std::vector<Product>& products, const ReadRow& read, Type x);
 
 // What is known of a matrix before its data is: how arrays hold it. With experts the first axis tells them apart.
 class MatrixLayout {

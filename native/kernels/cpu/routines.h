@@ -38,6 +38,14 @@ struct Results {
 // Rows that are prepared side by side for `dots`.
 constexpr int kTileRows = 12;
 
+// The short numbers that many rows are multiplied in, where there are instructions that sum products of such.
+enum class Dots {
+  none,
+  pairs,     // bfloat16 as it is, of rows and a dense matrix
+  shorts,    // integers of 16 bits with scales, nearly as exact as float32, of any rows and a dense matrix of 16 bits
+  integers,  // of 8 bits with scales, of rows of 16 bits and a packed matrix
+};
+
 // clipped_silu is gpt-oss's, which clips both operands: see rows.cpp.
 enum class Activation { silu, gelu, gelu_tanh, clipped_silu };
 
@@ -128,14 +136,14 @@ struct Routines {
   int64_t (*tiles_scratch)(const Matrix& w, int rows);
   void (*tiles)(const Matrix& w, const float* x, int64_t x_stride, int rows, int first, int last, Results y,
                 float* scratch);
-  // Many rows of 16 bits, by instructions that sum products of short numbers: bfloat16 as it is, with dense matrices of
-  // it, or 8-bit integers that x is rounded to, with a scale for each group of a packed matrix. `prepare_dots` puts row
-  // `row` among tiles of kTileRows rows, and says false of one that has no such scales (it is not finite, or denormal).
-  bool (*fits_dots)(const Matrix& w);
-  int64_t (*dots_size)(const Matrix& w);     // bytes of one tile
-  int64_t (*dots_scratch)(const Matrix& w);  // bytes
-  bool (*prepare_dots)(const Matrix& w, const float* x, int row, uint8_t* prepared);
-  void (*dots)(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch);
+  // Many rows in short numbers; `x` is the type they came in, which says what may be lost. `prepare_dots` puts row `row`
+  // among tiles of kTileRows rows, and says false of one that has no scales (it is not finite, or denormal).
+  Dots (*dots_for)(const Matrix& w, Type x);
+  int64_t (*dots_size)(Dots kind, const Matrix& w);     // bytes of one tile
+  int64_t (*dots_scratch)(Dots kind, const Matrix& w);  // bytes
+  bool (*prepare_dots)(Dots kind, const Matrix& w, const float* x, int row, uint8_t* prepared);
+  void (*dots)(Dots kind, const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y,
+               uint8_t* scratch);
 
   // --- attention -----------------------------------------------------------------------------------------------------
   // Rows [first_row, last_row) of queries * group over keys [first_key, last_key): the unnormalized sum of values

@@ -19,18 +19,23 @@ constexpr int kPanel = 2 * kLanes;
 int64_t tiles_scratch(const Matrix& w, int rows);
 void tiles(const Matrix& w, const float* x, int64_t x_stride, int rows, int first, int last, Results y, float* scratch);
 
-bool fits_dots(const Matrix& w);
-int64_t dots_size(const Matrix& w);
-int64_t dots_scratch(const Matrix& w);
-bool prepare_dots(const Matrix& w, const float* x, int row, uint8_t* prepared);
-void dots(const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch);
+Dots dots_for(const Matrix& w, Type x);
+int64_t dots_size(Dots kind, const Matrix& w);
+int64_t dots_scratch(Dots kind, const Matrix& w);
+bool prepare_dots(Dots kind, const Matrix& w, const float* x, int row, uint8_t* prepared);
+void dots(Dots kind, const Matrix& w, uint8_t* prepared, int rows, int first, int last, Results y, uint8_t* scratch);
 
-// Its two kinds: dense matrices of bfloat16, and packed ones.
 bool fits_pairs(const Matrix& w);
 int64_t pairs_size(const Matrix& w);
 int64_t pairs_scratch(const Matrix& w);
 void prepare_pairs(const Matrix& w, const float* x, int row, uint8_t* prepared);
 void pairs(const Matrix& w, const uint8_t* prepared, int rows, int first, int last, const Results& y, uint8_t* scratch);
+
+bool fits_shorts(const Matrix& w);
+int64_t shorts_size(const Matrix& w);
+int64_t shorts_scratch(const Matrix& w);
+bool prepare_shorts(const Matrix& w, const float* x, int row, uint8_t* prepared);
+void shorts(const Matrix& w, uint8_t* prepared, int rows, int first, int last, const Results& y, uint8_t* scratch);
 
 bool fits_integers(const Matrix& w);
 int64_t integer_size(const Matrix& w);

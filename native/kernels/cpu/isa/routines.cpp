@@ -32,7 +32,7 @@ constinit const Routines kRoutines{
     .tile_outputs = kPanel,
     .tiles_scratch = tiles_scratch,
     .tiles = tiles,
-    .fits_dots = fits_dots,
+    .dots_for = dots_for,
     .dots_size = dots_size,
     .dots_scratch = dots_scratch,
     .prepare_dots = prepare_dots,

@@ -31,6 +31,7 @@ constexpr int kLanes = kVectorBytes / 4;
 using F = float __attribute__((vector_size(kVectorBytes)));
 using I = int32_t __attribute__((vector_size(kVectorBytes)));
 using U = uint32_t __attribute__((vector_size(kVectorBytes)));
+using Shorts = int16_t __attribute__((vector_size(kVectorBytes)));
 using Halves = uint16_t __attribute__((vector_size(kVectorBytes / 2)));  // as many as F has lanes
 
 inline F splat(float x) { return x - F{}; }  // - keeps the sign of zero
@@ -84,6 +85,17 @@ inline F load(const F16* x) {
   const F value = reinterpret_cast<F>(magnitude << 13) * 0x1p112f;
   const U finite = reinterpret_cast<U>(value), infinite = magnitude << 13 | 0x7f800000;
   return reinterpret_cast<F>((special & infinite) | (~special & finite) | (bits & 0x8000) << 16);
+#endif
+}
+
+// The numbers of type T in the low halves of lanes whose high halves are zero.
+inline F widen_low(U bits, Bf16*) { return reinterpret_cast<F>(bits << 16); }
+inline F widen_low(U bits, F16*) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(bits)));
+#else
+  const Halves halves = __builtin_convertvector(bits, Halves);
+  return load(reinterpret_cast<const F16*>(&halves));
 #endif
 }
 
@@ -150,6 +162,13 @@ inline void for_vectors(int64_t count, Body body) {
 
 // --- integers
 // ---------------------------------------------------------------------------------------------------------
+
+// Whether that is one instruction: with two, float32 is as fast.
+#if defined(__AVX512VNNI__)
+constexpr bool kMultipliesShorts = true;
+#else
+constexpr bool kMultipliesShorts = false;
+#endif
 
 // sums + the two products of 16-bit halves in each lane, signed.
 inline I add_products(I sums, U a, U b) {
