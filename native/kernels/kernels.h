@@ -66,10 +66,10 @@ struct MatrixHandles {
   int group_size = 0, bits = 0;
   std::string mode{};
 };
-// x [.., I] times the transpose of each matrix, in one primitive; nothing where one of them has no kernel. A dense matrix
-// may be of 16 bits where x is of float32. More than a few rows of float16 or bfloat16 may be multiplied with packed
-// matrices as 8-bit integers (cpu/isa/products_integers.cpp), rows of any type with dense ones of 16 bits as 16-bit
-// integers (products_shorts.cpp).
+// x [.., I] times the transpose of each matrix, in one primitive; nothing where one of them has no kernel. A dense
+// matrix may be of 16 bits where x is of float32. More than a few rows of float16 or bfloat16 may be multiplied with
+// packed matrices as 8-bit integers (cpu/isa/products_integers.cpp), rows of any type with dense ones of 16 bits as
+// 16-bit integers (products_shorts.cpp).
 std::vector<void*> linears(const void* x, std::span<const MatrixHandles> matrices, const void* stream);
 
 // For every index i, x[lhs[i]] [M, I] times the transpose of w[rhs[i]] [O, I], as mlx::core::gather_mm and gather_qmm

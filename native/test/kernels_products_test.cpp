@@ -209,8 +209,8 @@ TEST("experts") {
       const auto width = static_cast<size_t>(inputs);
       const std::vector<double> x_row = part_of(xs, each ? i : i / static_cast<size_t>(picked), width),
                                 matrix = part_of(m.values, indices[i], width * static_cast<size_t>(outputs));
-      const Expected row = packed_product(x_row, m, indices[i], width, static_cast<size_t>(outputs),
-                                          type != Type::f32 && !dense);
+      const Expected row =
+          packed_product(x_row, m, indices[i], width, static_cast<size_t>(outputs), type != Type::f32 && !dense);
       want.values.insert(want.values.end(), row.values.begin(), row.values.end());
       want.sizes.insert(want.sizes.end(), row.sizes.begin(), row.sizes.end());
       const std::vector<double> slack = dense ? dense_slack(x_row, type, matrix, w_type, width) : row.slack;

@@ -8,7 +8,7 @@ namespace mlxk::test {
 
 // x [R, I] times the transpose of w [O, I]; `w_sizes` as Expected::sizes.
 inline Expected product(const std::vector<double>& x, const std::vector<double>& w, const std::vector<double>& w_sizes,
-                 size_t inputs) {
+                        size_t inputs) {
   Expected want;
   for (size_t row = 0; row < x.size(); row += inputs) {
     for (size_t o = 0; o < w.size(); o += inputs) {
@@ -54,8 +54,7 @@ inline double rounding_of_shorts(const std::vector<double>& x, size_t at, const 
     }
     const double x_step = std::max(x_most / 32767, x_sum / (0x1p17 - 17)),
                  w_step = std::max(0x1p-126, std::exp2(std::floor(std::log2(w_most)) - 13));
-    change += x_step / 2 * w_sum + w_step / 2 * x_sum +
-              x_step * w_step / 4 * static_cast<double>(last - first);
+    change += x_step / 2 * w_sum + w_step / 2 * x_sum + x_step * w_step / 4 * static_cast<double>(last - first);
   }
   return change;
 }
@@ -85,7 +84,8 @@ inline Expected dense_product(const Array& x, const Array& w) {
   return want;
 }
 
-// --- numbers like those of models --------------------------------------------------------------------------------------
+// --- numbers like those of models
+// --------------------------------------------------------------------------------------
 
 // About a normal distribution, of deviation 1.
 inline float normal(Random& random) {

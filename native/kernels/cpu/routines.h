@@ -136,8 +136,8 @@ struct Routines {
   int64_t (*tiles_scratch)(const Matrix& w, int rows);
   void (*tiles)(const Matrix& w, const float* x, int64_t x_stride, int rows, int first, int last, Results y,
                 float* scratch);
-  // Many rows in short numbers; `x` is the type they came in, which says what may be lost. `prepare_dots` puts row `row`
-  // among tiles of kTileRows rows, and says false of one that has no scales (it is not finite, or denormal).
+  // Many rows in short numbers; `x` is the type they came in, which says what may be lost. `prepare_dots` puts row
+  // `row` among tiles of kTileRows rows, and says false of one that has no scales (it is not finite, or denormal).
   Dots (*dots_for)(const Matrix& w, Type x);
   int64_t (*dots_size)(Dots kind, const Matrix& w);     // bytes of one tile
   int64_t (*dots_scratch)(Dots kind, const Matrix& w);  // bytes

@@ -36,9 +36,7 @@ struct Panel {
   Panel(const Matrix& w, uint8_t* scratch)
       : words(reinterpret_cast<uint32_t*>(scratch)),
         scales(reinterpret_cast<float*>(words + kLanes * round_up(words_of_row(w), kLanes))) {}
-  static int64_t size(const Matrix& w) {
-    return 4 * kLanes * (round_up(words_of_row(w), kLanes) + groups_of_row(w));
-  }
+  static int64_t size(const Matrix& w) { return 4 * kLanes * (round_up(words_of_row(w), kLanes) + groups_of_row(w)); }
   uint32_t* words;
   float* scales;
 };
