@@ -124,8 +124,7 @@ Experts::Projection::Projection(const Weights& w, int experts, int in, int out, 
 }
 
 Array Experts::Projection::operator()(const Array& x, const Array& indices, bool sorted) const {
-  const Array y = matrix_.gather(x, indices, sorted);
-  return bias_ ? y + mx::expand_dims(mx::take(bias_, indices, 0), -2) : y;
+  return matrix_.gather(x, indices, sorted, bias_);
 }
 
 GatedExperts::GatedExperts(const Weights& w, const ExpertsShape& s, Gate gate)
@@ -163,11 +162,8 @@ Array Experts::operator()(const Array& x, const Routing& routing) const {
     rows = mx::take(mx::reshape(rows, {-1, 1, width}), mx::floor_divide(order, mx::from_ids({&each, 1}, {1})), 0);
   }
   Array y = each(rows, indices, sorted);
-  if (sorted) y = mx::take(y, mx::argsort(order, 0), 0);
-  y = mx::reshape(y, {-1, k, width});
-
-  const Array weights = mx::reshape(routing.weights, {-1, k, 1});
-  return mx::reshape(mx::astype(mx::sum(y * weights, -2, false), y.dtype()), x.shape());
+  if (sorted) y = mx::reshape(mx::take(y, mx::argsort(order, 0), 0), {-1, k, 1, width});
+  return mx::reshape(mx::weighted_sum(y, mx::reshape(routing.weights, {-1, k})), x.shape());
 }
 
 Array SparseMoE::operator()(const Array& x) const {

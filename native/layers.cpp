@@ -178,10 +178,10 @@ Array StackedMatrix::multiply_plain(const Array& x) const {
                    : mx::matmul(x, mx::astype(weight, x.dtype()));
 }
 
-Array StackedMatrix::gather(const Array& x, const Array& indices, bool sorted) const {
+Array StackedMatrix::gather(const Array& x, const Array& indices, bool sorted, const Array& bias) const {
   const auto& [quantized, weight, scales, biases] = tensors_;
-  const Array y = quantized ? mx::gather_quantized_linear(x, weight, scales, biases, indices, *quantized, sorted)
-                            : mx::gather_linear(x, weight, indices, sorted);
+  const Array y = quantized ? mx::gather_quantized_linear(x, weight, scales, biases, indices, *quantized, sorted, bias)
+                            : mx::gather_linear(x, weight, indices, sorted, bias);
   if (!down_) return y;
   const Array change = mx::gather_linear(mx::gather_linear(x, down_, indices, sorted), up_, indices, sorted);
   return y + mx::astype(change * scale_, x.dtype());

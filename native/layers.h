@@ -46,8 +46,9 @@ class StackedMatrix {
 
   Array multiply(const Array& x) const;        // x [.., count, L, in] @ W^T, matrix by matrix
   Array multiply_plain(const Array& x) const;  // x [.., count, L, out] @ W
-  // x [.., 1, in] @ W[indices]^T; `sorted` tells that the indices ascend.
-  Array gather(const Array& x, const Array& indices, bool sorted) const;
+  // x [.., 1, in] @ W[indices]^T + bias[indices], the bias [count, out] or empty; `sorted` tells that the indices
+  // ascend.
+  Array gather(const Array& x, const Array& indices, bool sorted, const Array& bias = {}) const;
 
  private:
   MatrixTensors tensors_;

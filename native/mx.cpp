@@ -498,8 +498,17 @@ Array quantized_matmul_plain(const Array& x, const Array& w, const Array& scales
               mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str());
 }
 
-Array gather_linear(const Array& x, const Array& w, const Array& indices, bool sorted) {
-  if (Array y = ours(kernels::gather_linear(x.ctx(), w.ctx(), nullptr, indices.ctx(), stream.ctx))) return y;
+namespace {
+
+Array plus_taken(const Array& y, const Array& bias, const Array& indices) {
+  return y + expand_dims(take(bias, indices, 0), -2);
+}
+
+}  // namespace
+
+Array gather_linear(const Array& x, const Array& w, const Array& indices, bool sorted, const Array& bias) {
+  if (Array y = ours(kernels::gather_linear(x.ctx(), w.ctx(), bias.ctx(), indices.ctx(), stream.ctx))) return y;
+  if (bias) return plus_taken(gather_linear(x, w, indices, sorted), bias, indices);
   // MLX's CPU back end gathers float32 alone.
   const bool narrow = default_device() == Device::cpu && x.dtype() != Type::f32;
   const Array wide = narrow ? astype(x, Type::f32) : x;
@@ -509,13 +518,21 @@ Array gather_linear(const Array& x, const Array& w, const Array& indices, bool s
 }
 
 Array gather_quantized_linear(const Array& x, const Array& w, const Array& scales, const Array& biases,
-                              const Array& indices, const QuantizedShape& q, bool sorted) {
-  if (Array y = ours(kernels::gather_quantized_linear(x.ctx(), w.ctx(), scales.ctx(), biases.ctx(), nullptr,
-                                                      indices.ctx(), q.group_size, q.bits, q.mode, stream.ctx))) {
+                              const Array& indices, const QuantizedShape& q, bool sorted, const Array& bias) {
+  const kernels::MatrixHandles handles{w.ctx(), scales.ctx(), biases.ctx(), q.group_size, q.bits, q.mode};
+  if (Array y = ours(kernels::gather_quantized_linear(x.ctx(), handles, bias.ctx(), indices.ctx(), stream.ctx))) {
     return y;
   }
+  if (bias) return plus_taken(gather_quantized_linear(x, w, scales, biases, indices, q, sorted), bias, indices);
   return call(mlx_gather_qmm, raw(x), raw(w), raw(scales), raw(biases), mlx_array{nullptr}, raw(indices), true,
               mlx_optional_int{q.group_size, true}, mlx_optional_int{q.bits, true}, q.mode.c_str(), sorted);
+}
+
+Array weighted_sum(const Array& y, const Array& weights) {
+  if (Array sum = ours(kernels::weighted_sum(y.ctx(), weights.ctx(), stream.ctx))) return sum;
+  const int k = weights.dim(-1);
+  const Array terms = reshape(y, {-1, k, y.dim(-1)}) * reshape(weights, {-1, k, 1});
+  return astype(sum(terms, -2, false), y.dtype());
 }
 
 Array depthwise_conv(const Array& x, const Array& weight) {

@@ -212,9 +212,12 @@ Quantized quantize(const Array& w, const QuantizedShape& q);
 
 // Matrices chosen by index: x [.., 1, I] times the transpose of w[indices], w [E, O, I], indices uint32 of the leading
 // shape that x broadcasts to. `sorted`: the indices ascend.
-Array gather_linear(const Array& x, const Array& w, const Array& indices, bool sorted);
+// `bias` [E, O], which may be empty: bias[indices] is added.
+Array gather_linear(const Array& x, const Array& w, const Array& indices, bool sorted, const Array& bias = {});
 Array gather_quantized_linear(const Array& x, const Array& w, const Array& scales, const Array& biases,
-                              const Array& indices, const QuantizedShape& q, bool sorted);
+                              const Array& indices, const QuantizedShape& q, bool sorted, const Array& bias = {});
+// The sum of y [N, k, 1, O] over k by weights [N, k], in the type of y: [N, O].
+Array weighted_sum(const Array& y, const Array& weights);
 
 // x [B, L, C] convolved along L with weight [C, K, 1], a filter of its own for every channel, no padding: [B, L - K +
 // 1, C].

@@ -72,11 +72,15 @@ struct MatrixHandles {
 // 16-bit integers (products_shorts.cpp).
 std::vector<void*> linears(const void* x, std::span<const MatrixHandles> matrices, const void* stream);
 
-// For every index i, x[lhs[i]] [M, I] times the transpose of w[rhs[i]] [O, I], as mlx::core::gather_mm and gather_qmm
-// with a transposed w; `lhs` may be null: then the batch axes of x are taken in their order.
-void* gather_linear(const void* x, const void* w, const void* lhs, const void* rhs, const void* stream);
-void* gather_quantized_linear(const void* x, const void* w, const void* scales, const void* biases, const void* lhs,
-                              const void* rhs, int group_size, int bits, const std::string& mode, const void* stream);
+// For every index i, x[i] [M, I] times the transpose of w[indices[i]] [O, I], plus bias[indices[i]], which may be null:
+// as mlx::core::gather_mm and gather_qmm with a transposed w. The batch axes of x broadcast to the shape of the
+// indices.
+void* gather_linear(const void* x, const void* w, const void* bias, const void* indices, const void* stream);
+void* gather_quantized_linear(const void* x, const MatrixHandles& matrices, const void* bias, const void* indices,
+                              const void* stream);
+// Sums of rows by their weights: y [.., k, 1, O], weights [.., k] to [.., O]. Null but for few positions of such
+// products that nothing has computed, which become part of it.
+void* weighted_sum(const void* y, const void* weights, const void* stream);
 
 // --- attention
 // -----------------------------------------------------------------------------------------------------------

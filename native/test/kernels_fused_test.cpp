@@ -150,6 +150,137 @@ TEST("a sum with a product") {
   }
 }
 
+namespace {
+
+// A stack of matrices [experts, outputs, inputs], and their biases now and then.
+struct AnyExperts {
+  int count;
+  AnyMatrix matrices;  // of all experts, one below the other
+  Array bias;
+
+  AnyExperts(Random& random, Type type, int experts, int outputs, int inputs, bool biased)
+      : count(experts), matrices(random, type, experts * outputs, inputs) {
+    if (biased) bias = make(random, {experts, outputs}, type);
+  }
+  Array stacked(const Array& a) const { return a ? mx::reshape(a, {count, a.dim(0) / count, a.dim(1)}) : a; }
+  Array picked(const Array& x, const Array& indices, const Array& with) const {
+    const auto& [weight, scales, biases, quantized] = matrices;
+    return quantized ? mx::gather_quantized_linear(x, stacked(weight), stacked(scales), stacked(biases), indices,
+                                                   *quantized, false, with)
+                     : mx::gather_linear(x, stacked(weight), indices, false, with);
+  }
+  Array operator()(const Array& x, const Array& indices) const { return picked(x, indices, bias); }
+  // The same by operations of their own.
+  Array separately(const Array& x, const Array& indices) const {
+    const Array y = computed(picked(x, indices, {}));
+    return bias ? computed(y + mx::expand_dims(computed(mx::take(bias, indices, 0)), -2)) : y;
+  }
+};
+
+// Experts that a few positions picked; with few experts, some more often than is read one by one.
+struct Picked {
+  int positions, each, experts;
+  Array indices;
+  explicit Picked(Random& random)
+      : positions(random.one_in(2) ? 1 : 1 + static_cast<int>(random.below(9))),
+        each(1 + static_cast<int>(random.below(5))),
+        experts(each + static_cast<int>(random.below(12))) {
+    std::vector<uint32_t> ids(static_cast<size_t>(positions * each));
+    for (uint32_t& id : ids) id = static_cast<uint32_t>(random.below(static_cast<uint64_t>(experts)));
+    indices = mx::from_ids(ids, {positions, each});
+    // As a router leaves them: part of a wider array.
+    if (random.one_in(2)) indices = mx::slice(mx::concatenate({indices, indices}, -1), -1, each, 2 * each);
+  }
+};
+
+int any_expert_outputs(Random& random) {
+  return random.one_in(8) ? 700 + static_cast<int>(random.below(400)) : 1 + static_cast<int>(random.below(90));
+}
+
+}  // namespace
+
+TEST("a gate of experts' products") {
+  claim_thread();
+  Random random{28};
+  for (int n = 0; n < trials(150); ++n) {
+    mx::set_cpu_threads(random.pick(kThreads));
+    const Type type = random.pick(kTypes);
+    const Picked p(random);
+    const int inputs = any_inputs(random), outputs = any_expert_outputs(random);
+    // One row for all experts of a position, or one for each.
+    const Array x =
+        make(random, {p.positions, random.one_in(3) ? p.each : 1, 1, inputs}, type, any_values(random, type));
+    const bool biased = random.one_in(2);
+    const AnyExperts gate(random, type, p.experts, outputs, inputs, biased);
+    const AnyExperts up(random, type, p.experts, outputs, inputs, biased != random.one_in(8));
+    const Array gates = gate.separately(x, p.indices), ups = up.separately(x, p.indices);
+    const std::string what = "gate of " + std::to_string(p.experts) + " experts of " + text_of(x);
+    same(gate(x, p.indices), gates, what);
+    same(mx::swiglu(gate(x, p.indices), up(x, p.indices)), mx::swiglu(gates, ups), what);
+    const Array clipped = mx::fused_clipped_silu(gate(x, p.indices), up(x, p.indices));
+    same(clipped, mx::fused_clipped_silu(gates, ups), what);
+    const std::vector<double> g = read(gates), u = read(ups);
+    Expected want;
+    for (size_t i = 0; i < g.size(); ++i) {
+      want.add(g[i] / (1 + std::exp(-g[i])) * u[i]);
+      want.slack.push_back(1.2e-38 * std::fabs(u[i]) * std::max(1.0, std::fabs(g[i])));
+    }
+    compare(mx::swiglu(gate(x, p.indices), up(x, p.indices)), gates.shape(), type, want, what);
+  }
+}
+
+TEST("experts' products summed by their weights") {
+  claim_thread();
+  Random random{29};
+  for (int n = 0; n < trials(150); ++n) {
+    mx::set_cpu_threads(random.pick(kThreads));
+    const Type type = random.pick(kTypes);
+    const Picked p(random);
+    const int inputs = any_inputs(random), outputs = any_expert_outputs(random);
+    const Array x = make(random, {p.positions, p.each, 1, inputs}, type, any_values(random, type));
+    const AnyExperts down(random, type, p.experts, outputs, inputs, random.one_in(2));
+    const Array weights = make(random, {p.positions, p.each}, random.one_in(2) ? type : random.pick(kTypes));
+    const Array rows = down.separately(x, p.indices);
+    const std::string what = "sum of " + text_of(x) + " by " + text_of(weights);
+    const Array got = mx::weighted_sum(down(x, p.indices), weights);
+    // By MLX's own operations, since nothing of ours is left to do.
+    same(got, mx::weighted_sum(rows, weights), what);
+    const std::vector<double> ys = read(rows), ws = read(weights);
+    const auto width = static_cast<size_t>(outputs), each = static_cast<size_t>(p.each);
+    Expected want;
+    for (size_t at = 0; at < ws.size(); at += each) {
+      for (size_t o = 0; o < width; ++o) {
+        double sum = 0, size = 0;
+        for (size_t i = at; i < at + each; ++i) {
+          sum += ws[i] * ys[i * width + o];
+          size += std::fabs(ws[i] * ys[i * width + o]);
+        }
+        want.add(sum, size);
+        // Terms and partial sums are rounded to 16 bits too.
+        if (type != Type::f32) want.slack.push_back(static_cast<double>(each) * tolerance_of(type).value * size);
+      }
+    }
+    compare(got, {p.positions, outputs}, type, want, what);
+  }
+}
+
+TEST("experts' products that are read besides stay what they are") {
+  claim_thread();
+  Random random{30};
+  const Array x = make(random, {1, 1, 1, 64}, Type::bf16), indices = mx::from_ids(std::vector<uint32_t>{4, 1}, {1, 2});
+  const Array weights = make(random, {1, 2}, Type::bf16);
+  const AnyExperts gate(random, Type::bf16, 5, 64, 64, true), up(random, Type::bf16, 5, 64, 64, true);
+  const Array g = gate(x, indices), u = up(x, indices), h = mx::swiglu(g, u), y = up(h, indices);
+  const Array sum = mx::weighted_sum(y, weights), more = h + g;
+  const Array gates = gate.separately(x, indices), ups = up.separately(x, indices);
+  const Array hidden = computed(mx::swiglu(gates, ups)), rows = up.separately(hidden, indices);
+  same(more, computed(hidden + gates), "a sum of both");
+  same(sum, mx::weighted_sum(rows, weights), "sum");
+  same(y, rows, "rows");
+  same(g, gates, "gate");
+  same(u, ups, "up");
+}
+
 TEST("a product that is used twice stays what it is") {
   claim_thread();
   Random random{24};

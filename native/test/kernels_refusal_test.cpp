@@ -15,6 +15,14 @@ TEST("operands that do not fit are refused, not read past their end") {
   const Array words = mx::zeros({3, 8}, Type::u32);  // 64 inputs of 4 bits
   refused([&] { return mx::quantized_matmul(zeros({2, 32}), words, zeros({3, 1}), zeros({3, 1}), {64, 4, "affine"}); });
   refused([&] { return mx::quantized_matmul(zeros({2, 64}), words, zeros({3, 1}), zeros({3, 2}), {32, 4, "affine"}); });
+  const Array indices = mx::from_ids(std::vector<uint32_t>{1, 0}, {1, 2});
+  const auto pick = [&](const Shape& x, const Array& bias) {
+    return mx::gather_linear(zeros(x), zeros({2, 3, 8}), indices, false, bias);
+  };
+  refused([&] { return pick({1, 3, 1, 8}, {}); });
+  refused([&] { return pick({1, 1, 1, 8}, zeros({2, 4})); });
+  refused([&] { return mx::weighted_sum(pick({1, 1, 1, 8}, zeros({2, 3})), zeros({1, 3})); });
+  refused([&] { return mx::weighted_sum(pick({1, 1, 2, 8}, {}), zeros({1, 3})); });
   const Array q = zeros({1, 4, 1, 8});
   const auto attend = [&](const Shape& k, const Shape& v) {
     return mx::attention(q, zeros(k), zeros(v), 1, mx::Mask::none, {});

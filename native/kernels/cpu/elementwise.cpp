@@ -53,7 +53,9 @@ void* gated(Gate activation, const void* gate, const void* up, const void* strea
     return Activation::clipped_silu;
   }();
   if (wanted_on(stream) && unwrap(gate).shape() == unwrap(up).shape()) {
-    if (void* y = gated_products(function, unwrap(gate), unwrap(up))) return y;
+    for (const auto& fused : {gated_products, gated_gathers}) {
+      if (void* y = fused(function, unwrap(gate), unwrap(up))) return y;
+    }
   }
   return make_pairwise(function, gate, up, stream);
 }

@@ -30,5 +30,7 @@ std::optional<PendingNorm> pending_norm(const array& a);
 // nothing has computed.
 void* gated_products(Activation activation, const array& gate, const array& up);
 void* product_sum(const array& a, const array& b);
+// The first for products of rows with the matrices that the same indices pick.
+void* gated_gathers(Activation activation, const array& gate, const array& up);
 
 }  // namespace mlxk::kernels

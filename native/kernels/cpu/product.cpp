@@ -33,9 +33,9 @@ size_t piece_outputs(int64_t bytes) {
   return static_cast<size_t>(std::max<int64_t>(1, kPieceBytes / bytes / unit) * unit);
 }
 
-// The same in a product of few rows; `products` of the same shape running together.
-size_t output_grain(const Matrix& w, size_t products = 1) {
-  if (!worth_sharing(matrix_bytes(w) * static_cast<int64_t>(products))) return static_cast<size_t>(w.outputs);
+// The same in a product of few rows.
+size_t output_grain(const Matrix& w) {
+  if (!worth_sharing(matrix_bytes(w))) return static_cast<size_t>(w.outputs);
   return piece_outputs(matrix_bytes_per_output(w));
 }
 
@@ -108,11 +108,6 @@ void multiply_few(const Matrix& w, size_t count, const ReadRow& read, const Resu
              [&](size_t first, size_t last) { multiply_outputs(w, count, x, y, first, last); });
 }
 
-// Whether rows that were prepared for one are so for the other.
-bool alike(const Matrix& a, const Matrix& b) {
-  return a.format == b.format && a.inputs == b.inputs && a.bits == b.bits && a.group == b.group;
-}
-
 // body(first row, rows, first output, last output) for all of a product, on several threads.
 template <class Body>
 void for_tiles(const Matrix& w, size_t count, const Body& body) {
@@ -177,6 +172,10 @@ void multiply(const Matrix& w, size_t count, const ReadRow& read, const Results&
 
 bool is_few(size_t count) { return count < kFewestTileRows; }
 
+bool alike(const Matrix& a, const Matrix& b) {
+  return a.format == b.format && a.inputs == b.inputs && a.bits == b.bits && a.group == b.group;
+}
+
 void multiply_together(const std::vector<Product>& products, size_t count, const ReadRow& read, Type type,
                        const Finish& finish) {
   const Matrix& like = products.front().w;
@@ -213,24 +212,27 @@ void multiply_together(const std::vector<Product>& products, size_t count, const
   for (size_t piece = 0; piece < pieces; ++piece) body(piece);
 }
 
-void multiply_each(const std::vector<Product>& products, const ReadRow& read, Type type) {
+void multiply_rows(const std::vector<RowProduct>& products, size_t bundle, size_t count, const ReadRow& read, Type type,
+                   const BundleFinish& finish) {
   if (products.empty()) return;
   const Routines& r = routines();
-  const Matrix& like = products.front().w;
-  const FewRows x(like, products.size(), read, type);
-  const size_t grain = output_grain(like, products.size()), outputs = static_cast<size_t>(like.outputs);
-  const size_t ranges = (outputs + grain - 1) / grain;
+  const Matrix& like = products.front().product.w;
+  const FewRows x(like, count, read, type);
+  const auto outputs = static_cast<size_t>(like.outputs);
+  const bool shared = worth_sharing(matrix_bytes(like) * static_cast<int64_t>(products.size()));
+  const size_t grain = shared ? piece_outputs(matrix_bytes_per_output(like) * static_cast<int64_t>(bundle)) : outputs;
+  const size_t ranges = (outputs + grain - 1) / grain, pieces = products.size() / bundle * ranges;
   const auto body = [&](size_t piece) {
-    const size_t i = piece / ranges, first = piece % ranges * grain;
-    r.few(products[i].w, x.row(i), x.rounded(), 1, static_cast<int>(first),
-          static_cast<int>(std::min(outputs, first + grain)), products[i].y,
-          piece_memory().floats(r.few_scratch(like)));
+    const size_t at = piece / ranges, first = piece % ranges * grain, last = std::min(outputs, first + grain);
+    for (size_t i = at * bundle; i < (at + 1) * bundle; ++i) {
+      const auto& [product, row] = products[i];
+      r.few(product.w, x.row(row), x.rounded(), 1, static_cast<int>(first), static_cast<int>(last), product.y,
+            piece_memory().floats(r.few_scratch(like)));
+    }
+    if (finish) finish(at, first, last);
   };
-  if (!worth_sharing(matrix_bytes(like) * static_cast<int64_t>(products.size()))) {
-    for (size_t piece = 0; piece < ranges * products.size(); ++piece) body(piece);
-  } else {
-    for_pieces(ranges * products.size(), body);
-  }
+  if (shared) return for_pieces(pieces, body);
+  for (size_t piece = 0; piece < pieces; ++piece) body(piece);
 }
 
 MatrixLayout::MatrixLayout(Format format, int group, int bits, const std::vector<array>& inputs, size_t at,

@@ -25,8 +25,19 @@ bool is_few(size_t count);
 void multiply_together(const std::vector<Product>& products, size_t count, const ReadRow& read, Type x,
                        const Finish& finish);
 
-// Many single rows, each with its own matrix: y[i] = x[i] times the transpose of w[i].
-void multiply_each(const std::vector<Product>& products, const ReadRow& read, Type x);
+// Whether rows that were prepared for one are so for the other.
+bool alike(const Matrix& a, const Matrix& b);
+
+// Single rows, each with a matrix of its own, all of which are alike and have as many outputs, in one region of the
+// pool: y = row `row` of x times the transpose of w. They come in bundles of `bundle`: a piece of work takes outputs
+// [first, last) of a whole bundle and then calls finish(bundle, first, last) where there is one.
+struct RowProduct {
+  Product product;
+  size_t row;
+};
+using BundleFinish = std::function<void(size_t bundle, size_t first, size_t last)>;
+void multiply_rows(const std::vector<RowProduct>& products, size_t bundle, size_t count, const ReadRow& read, Type x,
+                   const BundleFinish& finish);
 
 // What is known of a matrix before its data is: how arrays hold it. With experts the first axis tells them apart.
 class MatrixLayout {
