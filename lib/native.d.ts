@@ -234,6 +234,11 @@ export interface NativeConversionJob {
     blockRows: number;
     blockColumns: number;
   };
+  /**
+   * A plain source that lies transposed: each matrix is `matrixRows` columns, from `first` on, of a block that has `width`
+   * of them; the blocks follow each other.
+   */
+  transposed?: { matrixRows: number; width: number; first: number };
   cast?: 'F16' | 'BF16' | 'F32';
   to?: NativeQuantization;
   /** Undoes llama.cpp's order of the rows of a rotated projection with this many heads. */

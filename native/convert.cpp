@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t kAlignment = 16384;  // a page on Apple silicon, where the GPU can then use the memory as it is
 
+constexpr uint64_t kMaxSide = std::numeric_limits<int32_t>::max();  // of a matrix, as MLX counts
+
 using Memory = std::unique_ptr<void, void (*)(void*)>;
 
 Memory allocate(uint64_t bytes) {
@@ -59,7 +61,7 @@ uint64_t interleaved_row(uint64_t row, uint64_t head_rows) {
 
 bool is_copy(const ConversionJob& job) {
   return !job.from && !job.to && !job.weight.block && job.interleaved_heads == 0 && job.add == 0 && job.times == 1 &&
-         !job.block_scales && (!job.cast || dtype_of(*job.cast) == job.weight.dtype);
+         !job.block_scales && !job.transposed && (!job.cast || dtype_of(*job.cast) == job.weight.dtype);
 }
 
 // Blocks of `size` that cover `length`.
@@ -117,7 +119,7 @@ void Conversion::check(const ConversionJob& job) const {
     if (!sound) invalid("plan_invalid", "a matrix does not divide into its groups");
   };
 
-  if (job.columns == 0 || job.columns > std::numeric_limits<int32_t>::max()) {
+  if (job.columns == 0 || job.columns > kMaxSide) {
     invalid("plan_invalid", "a matrix has no columns or too many");
   }
   if (job.weight.block && job.columns % block_elements(*job.weight.block) != 0) {
@@ -138,7 +140,16 @@ void Conversion::check(const ConversionJob& job) const {
     source(blocks.scales, job.rows / blocks.matrix_rows * blocks_in(blocks.matrix_rows, blocks.block_rows),
            times(blocks_in(job.columns, blocks.block_columns), dtype_size(blocks.scales.dtype)));
   }
-  source(job.weight, job.rows, job.from ? packed_row(*job.from) : source_row_bytes(job.weight, job.columns));
+  if (job.transposed) {
+    const Transposed& t = *job.transposed;
+    const bool sound = t.matrix_rows > 0 && job.rows % t.matrix_rows == 0 && t.width <= kMaxSide &&
+                       t.first <= t.width && t.matrix_rows <= t.width - t.first && !job.weight.block && !job.from &&
+                       !job.block_scales && job.interleaved_heads == 0;
+    if (!sound) invalid("plan_invalid", "a transposed matrix does not fit its source");
+    source(job.weight, times(job.rows / t.matrix_rows, job.columns), source_row_bytes(job.weight, t.width));
+  } else {
+    source(job.weight, job.rows, job.from ? packed_row(*job.from) : source_row_bytes(job.weight, job.columns));
+  }
   const bool affine_source = job.from && job.from->mode == "affine";
   if (job.from.has_value() != job.scales.has_value() || affine_source != job.biases.has_value()) {
     invalid("plan_invalid", "a quantized matrix needs its scales, and biases when it is affine");
@@ -169,9 +180,10 @@ void Conversion::check(const ConversionJob& job) const {
 
 uint64_t Conversion::rows_per_step(const ConversionJob& job) const {
   const uint64_t fitting = std::max<uint64_t>(1, kStepBytes / (job.columns * sizeof(float)));
-  if (job.interleaved_heads == 0) return fitting;
-  const uint64_t head = job.rows / job.interleaved_heads;
-  return std::max(head, fitting / head * head);
+  uint64_t unit = 1;
+  if (job.transposed) unit = job.transposed->matrix_rows;
+  if (job.interleaved_heads > 0) unit = job.rows / job.interleaved_heads;
+  return std::max(unit, fitting / unit * unit);
 }
 
 bool Conversion::step() {
@@ -223,7 +235,9 @@ void Conversion::convert(const ConversionJob& job, uint64_t first, uint64_t coun
     matrix = mx::dequantize(weight, typed, biases, q, affine ? typed.dtype() : job.cast.value_or(mx::Type::bf16));
   } else {
     const uint64_t head = job.interleaved_heads > 0 ? job.rows / job.interleaved_heads : 0;
-    matrix = job.block_scales ? read_float8(job, first, count) : read(job.weight, first, {rows, columns}, head);
+    matrix = job.block_scales ? read_float8(job, first, count)
+             : job.transposed ? read_transposed(job, first, count)
+                              : read(job.weight, first, {rows, columns}, head);
     if (job.times != 1) matrix = matrix * job.times;
     if (job.add != 0) matrix = mx::astype(matrix, mx::Type::f32) + job.add;
     matrix = job.cast ? cast(matrix) : mx::astype(matrix, job.block_scales ? mx::Type::bf16 : kept_type(job.weight));
@@ -238,6 +252,16 @@ void Conversion::convert(const ConversionJob& job, uint64_t first, uint64_t coun
   write(job.weight_to, first, parts.weight);
   write(*job.scales_to, first, parts.scales);
   if (parts.biases) write(*job.biases_to, first, parts.biases);
+}
+
+Array Conversion::read_transposed(const ConversionJob& job, uint64_t first, uint64_t count) const {
+  const Transposed& t = *job.transposed;
+  const uint64_t block = first / t.matrix_rows, blocks = count / t.matrix_rows;
+  const int columns = static_cast<int>(job.columns), width = static_cast<int>(t.width);
+  const Array all = read(job.weight, block * job.columns, {static_cast<int>(blocks * job.columns), width}, 0);
+  const Array stacked = mx::reshape(all, {static_cast<int>(blocks), columns, width});
+  const Array stretch = mx::slice(stacked, 2, static_cast<int>(t.first), static_cast<int>(t.first + t.matrix_rows));
+  return mx::reshape(mx::swapaxes(stretch, 1, 2), {static_cast<int>(count), columns});
 }
 
 Array Conversion::read_float8(const ConversionJob& job, uint64_t first, uint64_t count) const {

@@ -37,6 +37,12 @@ struct BlockScales {
   uint64_t matrix_rows = 0, block_rows = 0, block_columns = 0;
 };
 
+// Plain matrices that lie transposed one after the other: each is `matrix_rows` columns, from `first` on, of a block
+// with `width` of them.
+struct Transposed {
+  uint64_t matrix_rows = 0, width = 0, first = 0;
+};
+
 struct TensorPlace {
   size_t shard, tensor;
 };
@@ -55,6 +61,7 @@ struct ConversionJob {
   // Of an affine source the scales and biases are cast, as mlx-lm does; the other modes unpack to this type.
   std::optional<mx::Type> cast;
   std::optional<mx::QuantizedShape> to;
+  std::optional<Transposed> transposed;
   uint64_t interleaved_heads = 0;  // undoes llama.cpp's row order of rotated projections with this many heads
   TensorPlace weight_to{};
   std::optional<TensorPlace> scales_to, biases_to;
@@ -91,6 +98,7 @@ class Conversion {
   uint64_t rows_per_step(const ConversionJob& job) const;
   void check(const ConversionJob& job) const;
   void convert(const ConversionJob& job, uint64_t first, uint64_t count);
+  Array read_transposed(const ConversionJob& job, uint64_t first, uint64_t count) const;
   Array read_float8(const ConversionJob& job, uint64_t first, uint64_t count) const;
   Array read(const ByteSource& source, uint64_t first, const mx::Shape& shape, uint64_t interleaved_rows) const;
   void read_bytes(const ByteSource& source, uint64_t begin, uint64_t size, void* to) const;

@@ -117,6 +117,11 @@ ConversionJob read_job(const Json& value) {
                                    .block_rows = whole(member(*blocks, "blockRows"), "blockRows"),
                                    .block_columns = whole(member(*blocks, "blockColumns"), "blockColumns")};
   }
+  if (const Json* transposed = optional(value, "transposed")) {
+    job.transposed = Transposed{.matrix_rows = whole(member(*transposed, "matrixRows"), "matrixRows"),
+                                .width = whole(member(*transposed, "width"), "width"),
+                                .first = whole(member(*transposed, "first"), "first")};
+  }
   if (const Json* cast = optional(value, "cast")) job.cast = read_cast(*cast);
   if (const Json* to = optional(value, "to")) job.to = read_quantized(*to);
   if (const Json* heads = optional(value, "interleavedHeads")) {

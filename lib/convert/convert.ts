@@ -31,7 +31,7 @@ import { convertPaths } from './paths.js';
 import { SourceQuantization } from './quantization.js';
 import { routeOf } from './route.js';
 import { type Config, readCheckpoint, readHeader, type Source } from './source.js';
-import { withHead } from './text-tower.js';
+import { underBothNames, withHead } from './text-tower.js';
 
 export interface ConvertResult {
   /** Absolute path of the source. */
@@ -177,8 +177,10 @@ async function convertWeights(
     const layout = layoutFor(out);
     await runPlan(layout, settings);
     await copyFiles(files, out, { signal: settings.signal });
-    const quantization =
+    const stated =
       settings.mode === 'dequantize' ? null : (layout.quantization ?? quantized.restated);
+    const hasOthers = found.some(({ isOtherTower }) => isOtherTower === true);
+    const quantization = stated && hasOthers ? underBothNames(stated, route.modelClass) : stated;
     const config = newConfig(source.config, quantization, { isMultimodal: route.isTower });
     await writeText(out, 'config.json', pythonJson(config));
     await writeText(out, INDEX_NAME, pythonJson(layout.index));

@@ -17,6 +17,8 @@ export interface Parameter {
   readonly shape: readonly number[];
   readonly parts: readonly SourceTensor[];
   readonly interleavedHeads?: number;
+  /** Of every part. */
+  readonly transposed?: SourceTensor['transposed'];
   readonly add?: number;
   readonly times?: number;
   /** Of the parts, in their order. */
@@ -77,7 +79,7 @@ export function parametersOf(
 ): Parameter[] {
   const stored = withMlxStorage(tensors, config);
   if (!isTower) return textParameters(stored, config, modelClass);
-  const { text, others } = partTowers(stored);
+  const { text, others } = partTowers(stored, modelClass);
   return [
     ...textParameters(text, config, modelClass),
     ...others.map((tensor) => ({ ...single(tensor), isOtherTower: true })),
@@ -122,18 +124,44 @@ function withMlxFilter(tensor: SourceTensor, modelClass: string): SourceTensor {
   return { ...tensor, shape: [channels, width, 1] };
 }
 
-/** Gemma 4 publishes the experts of a layer in two tensors, [experts, rows, columns], rows of gate before those of up. */
+/**
+ * Some publish the experts of a layer in two tensors, those of gate before those of up: Gemma 4 as [experts, rows,
+ * columns], Qwen3-VL transposed.
+ */
 function unfused(tensor: SourceTensor, modelClass: string): SourceTensor[] {
   const [, prefix, projection] =
     /^(.+\.experts)\.(gate_up_proj|down_proj)$/.exec(tensor.name) ?? [];
-  const [experts = 0, rows = 0, columns = 0] = tensor.shape;
-  if (!modelClass.startsWith('gemma4') || prefix === undefined || tensor.shape.length !== 3) {
-    return [tensor];
-  }
+  if (prefix === undefined || tensor.shape.length !== 3) return [tensor];
   const names = projection === 'down_proj' ? ['down_proj'] : ['gate_proj', 'up_proj'];
-  const bytes = tensor.bytes / experts / names.length;
+  if (modelClass === 'qwen3_vl_moe') return transposedExperts(tensor, prefix, names);
+  return modelClass.startsWith('gemma4') ? experts(tensor, prefix, names) : [tensor];
+}
+
+function transposedExperts(
+  tensor: SourceTensor,
+  prefix: string,
+  names: readonly string[],
+): SourceTensor[] {
+  const [count = 0, columns = 0, width = 0] = tensor.shape;
+  const rows = width / names.length;
+  const bytes = tensor.bytes / count;
+  return Array.from({ length: count }, (_, expert) =>
+    names.map((name, place) => ({
+      ...tensor,
+      name: `${prefix}.${expert}.${name}.weight`,
+      shape: [rows, columns],
+      begin: tensor.begin + expert * bytes,
+      bytes,
+      transposed: { width, first: place * rows },
+    })),
+  ).flat();
+}
+
+function experts(tensor: SourceTensor, prefix: string, names: readonly string[]): SourceTensor[] {
+  const [count = 0, rows = 0, columns = 0] = tensor.shape;
+  const bytes = tensor.bytes / count / names.length;
   const shape = [rows / names.length, columns];
-  return Array.from({ length: experts }, (_, expert) =>
+  return Array.from({ length: count }, (_, expert) =>
     names.map((name, place) => ({
       ...tensor,
       name: `${prefix}.${expert}.${name}.weight`,
@@ -145,13 +173,14 @@ function unfused(tensor: SourceTensor, modelClass: string): SourceTensor[] {
 }
 
 function single(tensor: SourceTensor): Parameter {
-  const { name, encoding, shape, interleavedHeads, add, times, blockScales } = tensor;
+  const { name, encoding, shape, interleavedHeads, transposed, add, times, blockScales } = tensor;
   return {
     name,
     encoding,
     shape,
     parts: [tensor],
     ...(interleavedHeads !== undefined && { interleavedHeads }),
+    ...(transposed !== undefined && { transposed }),
     ...(add !== undefined && { add }),
     ...(times !== undefined && { times }),
     ...(blockScales !== undefined && { blockScales: [blockScales] }),
@@ -187,6 +216,7 @@ function stacked(name: string, parts: readonly (SourceTensor | undefined)[]): Pa
     encoding: first.encoding,
     shape: [whole.length, ...first.shape],
     parts: whole,
+    ...(first.transposed !== undefined && { transposed: first.transposed }),
     ...(first.times !== undefined && { times: first.times }),
     ...(blockScales.length > 0 && { blockScales }),
   };

@@ -187,6 +187,9 @@ function draft(parameter: Parameter, context: Context): Draft {
     ...(parameter.blockScales !== undefined && {
       blockScales: nativeBlocks(parameter, parameter.blockScales),
     }),
+    ...(parameter.transposed !== undefined && {
+      transposed: { matrixRows: parameter.shape.at(-2) ?? 1, ...parameter.transposed },
+    }),
     ...(isFloat && type !== storedType(parameter) && { cast: type as FloatType }),
     ...(parameter.interleavedHeads !== undefined && {
       interleavedHeads: parameter.interleavedHeads,

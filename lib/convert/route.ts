@@ -13,7 +13,8 @@ import type { Config } from './source.js';
 /** Multimodal types whose text tower is converted, and everything else left as it is. */
 const TOWER_TYPES = new Set(
   (
-    'gemma3 gemma4 gemma4_unified llava mistral3 pixtral ' + 'qwen2_vl qwen2_5_vl qwen3_vl lfm2-vl'
+    'gemma3 gemma3n gemma4 gemma4_unified kimi_vl llava mistral3 pixtral ' +
+    'qwen2_vl qwen2_5_vl qwen3_vl qwen3_vl_moe lfm2-vl'
   ).split(' '),
 );
 const VISION_TYPES = new Set([...TOWER_TYPES, 'idefics2', 'idefics3', 'mllama']);

@@ -27,6 +27,8 @@ export interface SourceTensor {
   readonly bytes: number;
   /** Heads of a rotated projection whose rows lie in llama.cpp's order. */
   readonly interleavedHeads?: number;
+  /** The bytes hold a transposed matrix of `width` columns; this one is made of those from `first` on. */
+  readonly transposed?: { readonly width: number; readonly first: number };
   /** Added to every number. */
   readonly add?: number;
   /** Every number is multiplied by it. */

@@ -5,7 +5,7 @@
  */
 
 import type { Parameter } from './parameters.js';
-import type { SourceTensor } from './source.js';
+import type { Config, SourceTensor } from './source.js';
 
 /** Modules that see, hear, or lead to the text tower; at the top, or within `model`. */
 const OTHER_TOWERS = new RegExp(
@@ -22,17 +22,21 @@ const PLACES: readonly (readonly [string, string])[] = [
   ['lm_head.', 'language_model.lm_head.'],
 ];
 
+/** Types that mlx-lm loads under their published names alone; mlx-vlm knows those beside its own. */
+const NAMES_STAY = new Set(['gemma3n']);
+
 export interface PartedCheckpoint {
   readonly text: readonly SourceTensor[];
   readonly others: readonly SourceTensor[];
 }
 
-export function partTowers(tensors: readonly SourceTensor[]): PartedCheckpoint {
+/** @param modelClass file of mlx-lm */
+export function partTowers(tensors: readonly SourceTensor[], modelClass: string): PartedCheckpoint {
   const text: SourceTensor[] = [];
   const others: SourceTensor[] = [];
   for (const tensor of tensors) {
     if (OTHER_TOWERS.test(tensor.name)) others.push(tensor);
-    else text.push({ ...tensor, name: placed(tensor.name) });
+    else text.push(NAMES_STAY.has(modelClass) ? tensor : { ...tensor, name: placed(tensor.name) });
   }
   return { text, others };
 }
@@ -40,6 +44,18 @@ export function partTowers(tensors: readonly SourceTensor[]): PartedCheckpoint {
 function placed(name: string): string {
   const place = PLACES.find(([from]) => name.startsWith(from));
   return place === undefined ? name : place[1] + name.slice(place[0].length);
+}
+
+/**
+ * Modules of a tower whose names stay are told of in config.json by both of their names: mlx-lm looks for the published
+ * one, mlx-vlm for its own.
+ */
+export function underBothNames(quantization: Config, modelClass: string): Config {
+  if (!NAMES_STAY.has(modelClass)) return quantization;
+  const twins = Object.entries(quantization)
+    .map(([name, entry]): [string, unknown] => [placed(name), entry])
+    .filter(([name]) => !(name in quantization));
+  return { ...quantization, ...Object.fromEntries(twins) };
 }
 
 const EMBEDDING = 'language_model.model.embed_tokens.';

@@ -21,19 +21,23 @@ namespace {
 constexpr size_t kSourceBytes = 8192;
 constexpr int kMostSteps = 64;
 
-// A matrix that is quantized, one that is cast, blocks of GGUF whose rows are reordered, and one that is unpacked.
+// A matrix that is quantized, one that is cast, blocks of GGUF whose rows are reordered, one that is unpacked, and two
+// that lie transposed.
 std::string plan(const std::string& source, const std::string& out) {
   return R"({"files":[")" + source + R"("],"shards":[{"path":")" + out +
          R"(","tensors":[{"name":"a.weight","dtype":"U32","shape":[8,8]},{"name":"a.scales","dtype":"F32","shape":[8,1]},
 {"name":"a.biases","dtype":"F32","shape":[8,1]},{"name":"b.weight","dtype":"F16","shape":[4,32]},
-{"name":"c.weight","dtype":"BF16","shape":[8,32]},{"name":"d.weight","dtype":"F32","shape":[2,64]}]}],"jobs":[
+{"name":"c.weight","dtype":"BF16","shape":[8,32]},{"name":"d.weight","dtype":"F32","shape":[2,64]},
+{"name":"e.weight","dtype":"F32","shape":[2,3,8]}]}],"jobs":[
 {"rows":8,"columns":64,"weight":{"encoding":"F32","parts":[[0,0,1024],[0,1024,1024]]},
 "to":{"mode":"affine","bits":4,"groupSize":64},"weightTo":[0,0],"scalesTo":[0,1],"biasesTo":[0,2]},
 {"rows":4,"columns":32,"weight":{"encoding":"F32","parts":[[0,2048,512]]},"cast":"F16","weightTo":[0,3]},
 {"rows":8,"columns":32,"weight":{"encoding":"Q4_0","parts":[[0,4096,144]]},"interleavedHeads":2,"add":-1,"cast":"BF16",
 "weightTo":[0,4]},
 {"rows":2,"columns":64,"weight":{"encoding":"U32","parts":[[0,5120,64]]},"scales":{"encoding":"F32","parts":[[0,6144,8]]},
-"biases":{"encoding":"F32","parts":[[0,6400,8]]},"from":{"mode":"affine","bits":4,"groupSize":64},"weightTo":[0,5]}]})";
+"biases":{"encoding":"F32","parts":[[0,6400,8]]},"from":{"mode":"affine","bits":4,"groupSize":64},"weightTo":[0,5]},
+{"rows":6,"columns":8,"weight":{"encoding":"F32","parts":[[0,7168,128],[0,7296,128]]},
+"transposed":{"matrixRows":3,"width":4,"first":1},"weightTo":[0,6]}]})";
 }
 
 // clang-format off: it would give every entry a line

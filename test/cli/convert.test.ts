@@ -312,7 +312,7 @@ describe('what convert --quantize takes', () => {
   };
 
   it.each([
-    [{ model_type: 'gemma3n', vision_config: {} }, 'unsupported_multimodal'],
+    [{ model_type: 'llama4', vision_config: {} }, 'unsupported_multimodal'],
     [{ model_type: 'unheard_of', vision_config: {} }, 'unsupported_multimodal'],
     [{ model_type: 'llama', audio_config: { a: 1 } }, 'unsupported_multimodal'],
     [{ model_type: 'whisper' }, 'not_implemented'],

@@ -351,6 +351,10 @@ describe('the addon, called directly', () => {
     [plan({ jobs: [{ ...job, to: { mode: 'affine', bits: 0, groupSize: 0 } }] }), 'plan_invalid'],
     [plan({ jobs: [{ ...job, to: { mode: 'x', bits: 4, groupSize: 64 } }] }), 'plan_invalid'],
     [plan({ jobs: [{ ...job, interleavedHeads: 3 }] }), 'plan_invalid'],
+    [
+      plan({ jobs: [{ ...job, transposed: { matrixRows: 1, width: 2, first: 2 } }] }),
+      'plan_invalid',
+    ],
     [plan({ shards: [{ path: '/nowhere/x', tensors: [] }] }), 'write_failed'],
     [
       plan({

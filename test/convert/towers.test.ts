@@ -19,7 +19,17 @@ import {
   type Tensors,
 } from '../models/altered-model.js';
 import { ownGoldens } from '../models/golden-cases.js';
-import { asItIs, gateBesideUp, rename, transposed } from '../models/tensor-layouts.js';
+import {
+  asItIs,
+  fused,
+  gateBesideUp,
+  keysWithValues,
+  oneByOne,
+  rename,
+  SAME,
+  STACKED,
+  transposed,
+} from '../models/tensor-layouts.js';
 
 afterAll(removeTemporaryFolders);
 
@@ -40,6 +50,18 @@ const WITH_FILTERS = (t: Tensors): void => {
   rename(t, /conv\.conv\.weight$/, transposed);
 };
 const AS_IT_IS = (): void => undefined;
+const EXPERTS_TRANSPOSED = (t: Tensors): void => {
+  fused(t, 'switch_mlp', ['experts.gate_up_proj', 'experts.down_proj'], transposed);
+  WITHIN_MODEL(t);
+};
+const EXPERTS_ONE_BY_ONE = (t: Tensors): void => {
+  oneByOne(t, STACKED, SAME);
+  keysWithValues(t);
+};
+/** As mlx-vlm saves Gemma 3n. */
+const MODEL_WITHIN = (t: Tensors): void => {
+  rename(t, /^model\.language_model\./, asItIs, 'language_model.model.');
+};
 
 function tensor(dtype: string, shape: number[], seed: number): Tensor {
   const bytes = shape.reduce((a, b) => a * b, 1) * (dtype === 'F32' ? 4 : 2);
@@ -79,6 +101,12 @@ const cases: Case[] = [
   ['qwen2_vl-4bit', AFFINE, ALONE, 'visual', 'visual.merger'],
   ['qwen2_5_vl', AFFINE, WITHIN_MODEL, 'model.visual', 'model.visual.merger'],
   ['qwen3_vl', AFFINE, WITHIN_MODEL, 'model.visual', 'model.visual.merger'],
+  ['qwen3_vl_moe', AFFINE, EXPERTS_TRANSPOSED, 'model.visual', 'model.visual.merger'],
+  ['qwen3_vl_moe', { ...AFFINE, mixed: 'mixed_4_6' }, AS_IT_IS, 'vision_tower', PROJECTOR],
+  ['kimi_vl', AFFINE, EXPERTS_ONE_BY_ONE, 'vision_tower', PROJECTOR],
+  ['kimi_vl', AFFINE, AS_IT_IS, 'vision_tower', PROJECTOR],
+  ['gemma3n', AFFINE, AS_IT_IS, 'model.vision_tower', 'model.embed_vision'],
+  ['gemma3n', AFFINE, MODEL_WITHIN, 'audio_tower', 'embed_audio'],
   ['lfm2-vl', AFFINE, WITH_FILTERS, 'model.vision_tower', `model.${PROJECTOR}`],
 ];
 
@@ -135,11 +163,13 @@ describe('a multimodal checkpoint', () => {
     const weights = weightsOf(made);
     for (const [name, value] of others) expect([name, weights.get(name)]).toEqual([name, value]);
     const text = [...weights.keys()].filter((name) => !others.has(name));
-    expect(text.filter((name) => !name.startsWith('language_model.'))).toEqual([]);
+    // Those of Gemma 3n stay as they were published: mlx-lm knows no others.
+    const home = golden === 'gemma3n' ? /^(model\.)?language_model\./ : /^language_model\./;
+    expect(text.filter((name) => !home.test(name))).toEqual([]);
     // No matrix of this golden divides into groups of 32.
     const packed = golden === 'lfm2-vl' ? 0 : 2;
     expect(text.filter((name) => name.endsWith('.scales')).length).toBeGreaterThanOrEqual(packed);
-    expect([...weights.keys()].filter((name) => /(visi|visu|modal).*scales/.test(name))).toEqual(
+    expect([...weights.keys()].filter((name) => /(visi|visu|modal_p).*scales/.test(name))).toEqual(
       [],
     );
     const config = readFileSync(path.join(made, 'config.json'), 'utf8');
@@ -171,6 +201,37 @@ describe('a multimodal checkpoint', () => {
     expect(await made(fused)).toEqual(await made(AS_IT_IS));
   });
 
+  it('has its experts turned that are published transposed', async () => {
+    const others = eyes('model.visual', 'model.visual.merger');
+    const made = async (layout: (t: Tensors) => void, how: ConvertOptions): Promise<Tensors> =>
+      weightsOf(await converted(await multimodal('qwen3_vl_moe', layout, others), how));
+    for (const how of [AFFINE, { dtype: 'bfloat16' }, { dtype: 'float32' }] as const) {
+      expect(await made(EXPERTS_TRANSPOSED, how)).toEqual(await made(AS_IT_IS, how));
+    }
+  });
+
+  it('may have its keys and values packed in one matrix', async () => {
+    const from = await converted(path.join(ownGoldens, 'deepseek_v3-4bit'), { dequantize: true });
+    const source = alteredModel(from, {
+      config: (config) => {
+        const { ...text } = config;
+        for (const name of Object.keys(config)) Reflect.deleteProperty(config, name);
+        Object.assign(config, { model_type: 'kimi_vl', text_config: text, vision_config: {} });
+      },
+      tensors: (t) => {
+        keysWithValues(t);
+        rename(t, /^/, asItIs, 'language_model.');
+        for (const [name, value] of eyes('vision_tower', PROJECTOR)) t.set(name, value);
+      },
+    });
+    writeFiles(source, { 'preprocessor_config.json': {} });
+    const made = await converted(source, AFFINE);
+    const name = 'language_model.model.layers.0.self_attn.kv_b_proj.scales';
+    expect(weightsOf(made).has(name)).toBe(true);
+    const plain = await converted(made, { dequantize: true, dtype: 'float32' });
+    expectClose(await logits(made), await logits(plain));
+  });
+
   it('keeps what was quantized before beside the text, and says how', async () => {
     const source = await multimodal('llava-4bit', AS_IT_IS, eyes('vision_tower', PROJECTOR));
     const first = await converted(source, AFFINE);
@@ -200,6 +261,24 @@ describe('a multimodal checkpoint', () => {
     const plain = weightsOf(await converted(again, { dequantize: true }));
     expect(plain.get(`${module}.weight`)?.shape).toEqual([64, 64]);
     expect([...plain.keys()].filter((name) => name.endsWith('scales'))).toEqual([]);
+  });
+
+  it('of Gemma 3n says of its modules by both of their names how they are packed', async () => {
+    const source = await multimodal(
+      'gemma3n',
+      AS_IT_IS,
+      eyes('model.vision_tower', 'model.embed_vision'),
+    );
+    const made = await converted(source, { ...AFFINE, mixed: 'mixed_4_6' });
+    const { quantization } = JSON.parse(readFileSync(path.join(made, 'config.json'), 'utf8')) as {
+      quantization: Record<string, unknown>;
+    };
+    const six = { bits: 6, group_size: 32, mode: 'affine' };
+    const module = 'layers.2.self_attn.v_proj';
+    expect(quantization[`model.language_model.${module}`]).toEqual(six);
+    expect(quantization[`language_model.model.${module}`]).toEqual(six);
+    const plain = await converted(made, { dequantize: true, dtype: 'float32' });
+    expectClose(await logits(made), await logits(plain));
   });
 
   it('of Gemma 3 gets an output matrix of its own, which mlx-vlm wants', async () => {

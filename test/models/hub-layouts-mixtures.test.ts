@@ -12,6 +12,7 @@ import {
   asItIs,
   concatenated,
   expectSameScores,
+  fused,
   joined,
   keysWithValues,
   lessOne,
@@ -33,19 +34,6 @@ const UNDER_EXPERTS = /^(.*)\.experts\.(gate_proj|up_proj|down_proj)\.(weight|bi
 
 /** A tensor that nothing uses. */
 const any: Tensor = { dtype: 'F32', shape: [1], data: Buffer.alloc(4) };
-
-/** gate_proj and up_proj of every expert to one tensor, gate first, and down_proj: under the names given. */
-function fused(tensors: Tensors, experts: string, names: [string, string], change = asItIs): void {
-  for (const name of [...tensors.keys()].filter((key) =>
-    key.endsWith(`${experts}.gate_proj.weight`),
-  )) {
-    const scope = name.slice(0, -`${experts}.gate_proj.weight`.length);
-    const ups = parts(pull(tensors, name.replace('gate_proj', 'up_proj')));
-    const both = parts(pull(tensors, name)).map((gate, i) => concatenated(gate, ups[i]!));
-    tensors.set(scope + names[0], change(joined(both)));
-    tensors.set(scope + names[1], change(pull(tensors, name.replace('gate_proj', 'down_proj'))));
-  }
-}
 
 /** The shared expert behind the routed ones, gate and up of all in one tensor. */
 function sharedBehind(tensors: Tensors): void {

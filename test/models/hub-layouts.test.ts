@@ -113,6 +113,18 @@ const layouts: [string, string, Changes['tensors']][] = [
     },
   ],
   [
+    'gemma3n',
+    'the model within the text tower, as mlx-vlm has it, others beside it',
+    (t) => {
+      rename(t, /^model\.language_model\./, asItIs, 'language_model.model.');
+      const any = { dtype: 'F32', shape: [1], data: Buffer.alloc(4) };
+      for (const tower of ['vision_tower', 'embed_vision', 'audio_tower', 'embed_audio']) {
+        t.set(`${tower}.any.weight`, any);
+        t.set(`model.${tower}.any.weight`, any);
+      }
+    },
+  ],
+  [
     'gemma4_unified',
     'the text tower within the model, gate and up of all experts in one, buffers along',
     (t) => {

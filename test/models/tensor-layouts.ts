@@ -149,3 +149,21 @@ export function gateBesideUp(tensors: Tensors, module: string): void {
     tensors.set(name.replace(stacked, '.gate_up_proj'), both);
   }
 }
+
+/** gate_proj and up_proj of every expert to one tensor, gate first, and down_proj: under the names given. */
+export function fused(
+  tensors: Tensors,
+  experts: string,
+  names: [string, string],
+  change = asItIs,
+): void {
+  for (const name of [...tensors.keys()].filter((key) =>
+    key.endsWith(`${experts}.gate_proj.weight`),
+  )) {
+    const scope = name.slice(0, -`${experts}.gate_proj.weight`.length);
+    const ups = parts(pull(tensors, name.replace('gate_proj', 'up_proj')));
+    const both = parts(pull(tensors, name)).map((gate, i) => concatenated(gate, ups[i]!));
+    tensors.set(scope + names[0], change(joined(both)));
+    tensors.set(scope + names[1], change(pull(tensors, name.replace('gate_proj', 'down_proj'))));
+  }
+}
