@@ -7,17 +7,32 @@ import path from 'node:path';
 
 import { MlxkError } from './errors.js';
 
-/** @throws MlxkError `validation_error` with reason `home_missing` for a user of no name without `HOME`. */
+/** The `reason` of the error that tells of no home. */
+export const HOME_MISSING = 'home_missing';
+
+/**
+ * Absolute path.
+ *
+ * @throws MlxkError `validation_error` with reason `home_missing`: `HOME` is empty, or unset for a user of no name.
+ */
 export function homeFolder(): string {
+  let home: string;
   try {
-    return os.homedir();
+    home = os.homedir();
   } catch (cause) {
-    throw new MlxkError(
-      'validation_error',
-      'This user has no home folder. Set HOME, or HF_HOME to the folder of the Hugging Face cache.',
-      { reason: 'home_missing', cause },
-    );
+    throw missing(cause);
   }
+  // An empty or relative HOME would mean another cache in every folder.
+  if (!path.isAbsolute(home)) throw missing();
+  return home;
+}
+
+function missing(cause?: unknown): MlxkError {
+  return new MlxkError(
+    'validation_error',
+    'This user has no home folder. Set HOME, or HF_HOME to the folder of the Hugging Face cache.',
+    { reason: HOME_MISSING, cause },
+  );
 }
 
 /** `~` and `~/…` mean the home folder, as in a shell. */

@@ -4,6 +4,7 @@
 
 import { BUILTIN, looksLikeModel, resolveModel } from '../cache/names.js';
 import { MlxkError } from '../errors.js';
+import { HOME_MISSING } from '../home.js';
 
 /** More than the longest contexts hold, at four bytes a token. */
 const MAX_STDIN_BYTES = 16 * 2 ** 20;
@@ -54,13 +55,19 @@ async function splitModel(
   try {
     await resolveModel(first);
   } catch (error) {
-    if (!(error instanceof MlxkError) || error.code !== 'model_not_found') throw error;
+    if (!isNotFound(error)) throw error;
     const alone = others.length === 0 && !fromStdin;
     const isPrompt = !looksLikeModel(first) && (alone || /\s/.test(first));
     if (isPrompt) return { model: BUILTIN, rest: words.join(' ') };
     throw error;
   }
   return { model: first, rest: others.length === 0 ? undefined : others.join(' ') };
+}
+
+/** Without a home there is no cache that could hold a model of that name. */
+function isNotFound(error: unknown): boolean {
+  if (!(error instanceof MlxkError)) return false;
+  return error.code === 'model_not_found' || error.reason === HOME_MISSING;
 }
 
 async function readText(stdin: PromptInput): Promise<string> {
