@@ -129,7 +129,6 @@ class Decoder : public Model {
 
   int layers() const override { return config_.num_hidden_layers; }
   int vocab_size() const override { return config_.vocab_size; }
-  int attention_heads() const override { return config_.num_attention_heads; }
 
  protected:
   Decoder(Config config, const Weights& w)

@@ -30,7 +30,6 @@ class Model {
   virtual int vocab_size() const = 0;
   // The most positions it can tell apart, 0 where there is no end to them.
   virtual int positions() const { return 0; }
-  virtual int attention_heads() const = 0;  // of the widest layer, to budget the scores of a prefill
 };
 
 // Throws validation_error where a model's caches cannot be packed so: kv_group_size, or kv_quantization_unsupported

@@ -4,6 +4,7 @@
 
 #include <mlx/c/mlx.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -27,6 +28,7 @@ namespace {
 thread_local std::string last_error;
 thread_local mlx_stream stream{nullptr};
 thread_local bool compile_elementwise = false;
+thread_local Work work;
 
 void remember_error(const char* message, void*) { last_error = message; }
 
@@ -58,19 +60,33 @@ inline void check(int status) {
   if (status != 0) raise();
 }
 
+// `besides`: bytes of intermediate results that nobody sees.
+Array counted(Array a, uint64_t besides = 0) {
+  const uint64_t bytes = a ? a.nbytes() : 0;
+  work.results += bytes;
+  work.largest = std::max(work.largest, bytes + besides);
+  return a;
+}
+
 // What a kernel of ours computes, or an empty array where it has none and MLX's own operation is to be taken.
-inline Array ours(void* handle) { return Array::adopt(handle); }
+inline Array ours(void* handle) { return counted(Array::adopt(handle)); }
 
 inline mlx_array raw(const Array& a) { return mlx_array{a.ctx()}; }
 
-// Calls `op(&result, arguments…, stream)` and owns the result.
+// Calls `op(&result, arguments…, stream)` and owns the result, which lies in the memory of an argument.
 template <class Op, class... Args>
-Array call(Op op, Args... args) {
+Array call_view(Op op, Args... args) {
   mlx_array result{nullptr};
   const int status = op(&result, args..., stream);
   Array owned = Array::adopt(result.ctx);
   check(status);
   return owned;
+}
+
+// The same with a result in memory of its own.
+template <class Op, class... Args>
+Array call(Op op, Args... args) {
+  return counted(call_view(op, args...));
 }
 
 class Vector {
@@ -321,25 +337,25 @@ Array arange(int start, int stop, Type type) {
   return call(mlx_arange, static_cast<double>(start), static_cast<double>(stop), 1.0, to_c(type));
 }
 
-Array reshape(const Array& a, const Shape& shape) { return call(mlx_reshape, raw(a), shape.data(), shape.size()); }
-Array swapaxes(const Array& a, int axis1, int axis2) { return call(mlx_swapaxes, raw(a), axis1, axis2); }
-Array transpose(const Array& a) { return call(mlx_transpose, raw(a)); }
+Array reshape(const Array& a, const Shape& shape) { return call_view(mlx_reshape, raw(a), shape.data(), shape.size()); }
+Array swapaxes(const Array& a, int axis1, int axis2) { return call_view(mlx_swapaxes, raw(a), axis1, axis2); }
+Array transpose(const Array& a) { return call_view(mlx_transpose, raw(a)); }
 Array transpose(const Array& a, const std::vector<int>& axes) {
-  return call(mlx_transpose_axes, raw(a), axes.data(), axes.size());
+  return call_view(mlx_transpose_axes, raw(a), axes.data(), axes.size());
 }
-Array expand_dims(const Array& a, int axis) { return call(mlx_expand_dims, raw(a), axis); }
+Array expand_dims(const Array& a, int axis) { return call_view(mlx_expand_dims, raw(a), axis); }
 
 Array slice(const Array& a, int axis, int start, int stop) {
   const Bounds b(a, axis, start, stop);
-  return call(mlx_slice, raw(a), b.start.data(), b.start.size(), b.stop.data(), b.stop.size(), b.strides.data(),
-              b.strides.size());
+  return call_view(mlx_slice, raw(a), b.start.data(), b.start.size(), b.stop.data(), b.stop.size(), b.strides.data(),
+                   b.strides.size());
 }
 
 Array slice_update(const Array& a, const Array& update, int axis, int start) {
-  if (Array y = ours(kernels::update_positions(a.ctx(), update.ctx(), axis, start, stream.ctx))) return y;
+  if (void* y = kernels::update_positions(a.ctx(), update.ctx(), axis, start, stream.ctx)) return Array::adopt(y);
   const Bounds b(a, axis, start, start + update.dim(axis));
-  return call(mlx_slice_update, raw(a), raw(update), b.start.data(), b.start.size(), b.stop.data(), b.stop.size(),
-              b.strides.data(), b.strides.size());
+  return call_view(mlx_slice_update, raw(a), raw(update), b.start.data(), b.start.size(), b.stop.data(), b.stop.size(),
+                   b.strides.data(), b.strides.size());
 }
 
 Array with_room(const Array& a, int axis, int begin, int end, int size) {
@@ -373,10 +389,10 @@ Array stack(const std::vector<Array>& parts, int axis) {
 }
 Array repeat(const Array& a, int times, int axis) { return call(mlx_repeat_axis, raw(a), times, axis); }
 Array broadcast_to(const Array& a, const Shape& shape) {
-  return call(mlx_broadcast_to, raw(a), shape.data(), shape.size());
+  return call_view(mlx_broadcast_to, raw(a), shape.data(), shape.size());
 }
 Array tril(const Array& a, int diagonal) { return call(mlx_tril, raw(a), diagonal); }
-Array view(const Array& a, Type type) { return call(mlx_view, raw(a), to_c(type)); }
+Array view(const Array& a, Type type) { return call_view(mlx_view, raw(a), to_c(type)); }
 
 Array astype(const Array& a, Type type) { return a.dtype() == type ? a : call(mlx_astype, raw(a), to_c(type)); }
 Array from_fp8(const Array& codes, Type type) { return call(mlx_from_fp8, raw(codes), to_c(type)); }
@@ -474,7 +490,7 @@ std::vector<Array> our_linears(const Array& x, const std::vector<MatrixView>& ma
     }
   }
   std::vector<Array> y;
-  for (void* handle : kernels::linears(x.ctx(), handles, stream.ctx)) y.push_back(Array::adopt(handle));
+  for (void* handle : kernels::linears(x.ctx(), handles, stream.ctx)) y.push_back(ours(handle));
   return y;
 }
 
@@ -637,7 +653,12 @@ Array attention(const Array& q, const Array& k, const Array& v, float scale, Mas
   options.sinks = sinks.ctx();
   if (Array y = ours(kernels::attention(q.ctx(), k.ctx(), v.ctx(), options, stream.ctx))) return y;
   const char* name = mode == Mask::none ? "" : mode == Mask::causal ? "causal" : "array";
-  return call(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask), raw(sinks), false);
+  // MLX's kernels without scores take not every shape: the scores, their softmax and what becomes of it, float32.
+  const uint64_t scores =
+      3 * sizeof(float) * (q.size() / static_cast<size_t>(q.dim(-1))) * static_cast<size_t>(k.dim(-2));
+  return counted(call_view(mlx_fast_scaled_dot_product_attention, raw(q), raw(k), raw(v), scale, name, raw(mask),
+                           raw(sinks), false),
+                 scores);
 }
 
 Array fused_causal_attention(const Array& q, const Array& k, const Array& v, float scale, int window, float soft_cap,
@@ -699,7 +720,7 @@ using Recurred = std::optional<std::pair<Array, Array>>;
 
 Recurred recurred(std::pair<void*, void*> handles, Type type) {
   if (handles.first == nullptr) return std::nullopt;
-  const Array y = Array::adopt(handles.first), state = Array::adopt(handles.second);
+  const Array y = ours(handles.first), state = ours(handles.second);
   return std::pair{astype(y, type), state};
 }
 
@@ -774,7 +795,7 @@ std::function<Array(const std::vector<Array>&)> compiled(Function function) {
     const Vector inputs(arrays);
     mlx_vector_array outputs = mlx_vector_array_new();
     const int applied = mlx_closure_apply(&outputs, mlx_closure{owned.get()}, inputs.get());
-    return unpack(outputs, applied).at(0);
+    return counted(unpack(outputs, applied).at(0));
   };
 }
 
@@ -833,6 +854,7 @@ size_t reading(int (*get)(size_t*)) {
 
 size_t active_memory() { return reading(mlx_get_active_memory); }
 size_t peak_memory() { return reading(mlx_get_peak_memory); }
+Work take_work() { return std::exchange(work, {}); }
 
 void set_memory_limit(size_t bytes) {
   size_t before = 0;

@@ -321,6 +321,15 @@ void clear_cache();
 size_t active_memory();
 size_t peak_memory();
 
+// Bytes that the operations asked for on this thread take once they are computed. Views of other arrays and updates in
+// place take none.
+struct Work {
+  uint64_t results = 0;  // all results together
+  uint64_t largest = 0;  // of any one operation: its result, and what it needs besides
+};
+// Since the last call.
+Work take_work();
+
 // Total bytes MLX may hold before it waits, and of those the ones it may keep for reuse.
 void set_memory_limit(size_t bytes);
 void set_cache_limit(size_t bytes);

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "prefill.h"
+
 namespace mlxk {
 namespace {
 
@@ -12,11 +14,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxRows = 32;             // rows decoding together, as mlx-lm's completion_batch_size
 constexpr uint64_t kClearCacheSteps = 256;  // MLX's free list is given back this often, as mlx-lm does
-
-// Of a chunk whose scores nobody needs, the last layer only has to fill its cache. So a prompt's last token runs on its
-// own where that saves more than the extra step costs, which is from this many tokens a layer on: on the CPU a step
-// costs about what a token costs, on a GPU it reads all weights for one.
-constexpr size_t kSplitCpu = 2, kSplitGpu = 64;
 
 double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
@@ -29,12 +26,14 @@ struct Scheduler::Row {
   const Model& model;
   SequenceCache cache;
   Sampler sampler;
-  uint32_t limit;          // tokens this row may produce
-  size_t prefilled = 0;    // prompt tokens launched, or found in a kept cache
-  size_t cached = 0;       // the latter
-  uint32_t launched = 0;   // tokens sampled, read or not
-  uint32_t delivered = 0;  // tokens read and sent
-  uint64_t credit;         // tokens that may still be launched
+  uint32_t limit;             // tokens this row may produce
+  std::vector<int> passes{};  // tokens of each forward pass over the prompt, once it is started
+  size_t pass = 0;            // the next of them
+  size_t prefilled = 0;       // prompt tokens launched, or found in a kept cache
+  size_t cached = 0;          // the latter
+  uint32_t launched = 0;      // tokens sampled, read or not
+  uint32_t delivered = 0;     // tokens read and sent
+  uint64_t credit;            // tokens that may still be launched
   bool cancelled = false, ended = false;
   Clock::time_point started{}, first_token{};
   std::vector<uint32_t> answer{};  // what was delivered, with keep_prefix
@@ -228,28 +227,19 @@ std::shared_ptr<Scheduler::Flight> Scheduler::launch_prefill() {
   const auto row = *waiting;
   const auto& prompt = row->request.prompt;
   if (row->started == Clock::time_point{}) start(*row);
-  size_t count = std::min(prompt.size() - row->prefilled, static_cast<size_t>(prefill_step_));
-  const size_t split = mx::default_device() == mx::Device::gpu ? kSplitGpu : kSplitCpu;
-  const bool last = row->prefilled + count == prompt.size();
-  if (last && count > split * static_cast<size_t>(model_.info.layers)) --count;
-  if (const auto& quantization = row->request.kv_quantization) {
-    // What comes before keys and values are packed and what comes after run apart, wherever the chunks would end.
-    const auto start = static_cast<size_t>(quantization->start);
-    if (row->prefilled < start) count = std::min(count, start - row->prefilled);
-  }
-  const std::span<const uint32_t> chunk(prompt.data() + row->prefilled, count);
   try {
-    // Scores and their softmax of the widest layer, float32, and the cache in its old and new buffers.
-    const uint64_t scores = uint64_t{3} * static_cast<uint64_t>(model_.model->attention_heads()) * count *
-                            (row->prefilled + count) * sizeof(float);
-    if (const uint64_t needed = 2 * row->cache.bytes() + scores; !fits(needed)) {
-      fail("insufficient_memory", "prefill_exceeds_budget",
-           "a prompt of " + std::to_string(prompt.size()) + " tokens needs about " + std::to_string(needed) +
-               " bytes more, the budget is " + std::to_string(memory_bytes_) + " bytes and " +
-               std::to_string(mx::active_memory()) + " are in use");
+    const Model& model = row->model;
+    if (row->pass == 0 && row->passes.size() > 1) {
+      const auto room = [this](uint64_t bytes) { return mx::active_memory() + bytes <= memory_bytes_; };
+      require(*row, prompt_bytes(model, row->cache.quantization, static_cast<int>(prompt.size()), prefill_step_, room));
     }
+    const uint64_t own = row->pass == 0 ? 0 : row->cache.bytes();  // before the first pass they may be a kept prefix
+    const auto count = static_cast<size_t>(row->passes[row->pass++]);
+    const std::span<const uint32_t> chunk(prompt.data() + row->prefilled, count);
+    mx::take_work();
     Batch batch({&row->cache}, static_cast<int>(count));
-    const Array hidden = row->model.hidden(mx::from_ids(chunk, {1, static_cast<int>(count)}), batch);
+    const Array hidden = model.hidden(mx::from_ids(chunk, {1, static_cast<int>(count)}), batch);
+    require(*row, pass_bytes(model, own, row->cache, mx::take_work()));
     row->prefilled += count;
     row->request.listener->prefill(static_cast<int>(row->prefilled), static_cast<int>(prompt.size()));
     if (row->prefilling()) {
@@ -316,11 +306,14 @@ void Scheduler::land(Flight& flight) {
 
 void Scheduler::start(Row& row) {
   row.started = Clock::now();
-  if (!row.request.keep_prefix) return;
-  auto kept = prefixes_.take({&row.model, row.cache.quantization}, row.request.prompt);
-  if (!kept) return;
-  row.cache = std::move(*kept);
-  row.prefilled = row.cached = static_cast<size_t>(row.cache.position);
+  if (row.request.keep_prefix) {
+    if (auto kept = prefixes_.take({&row.model, row.cache.quantization}, row.request.prompt)) {
+      row.cache = std::move(*kept);
+      row.prefilled = row.cached = static_cast<size_t>(row.cache.position);
+    }
+  }
+  row.passes = prefill_passes(row.model, row.cache.quantization, row.cache.position,
+                              static_cast<int>(row.request.prompt.size()), prefill_step_);
 }
 
 // Every token that a step was launched with has been read by now, since that step came after the one that made it.
@@ -351,6 +344,14 @@ void Scheduler::end(Row& row, End how, const EngineError* error) {
   stats.decode_ms = answered ? ms_between(row.first_token, now) : 0;
   stats.peak_memory_bytes = mx::peak_memory();
   row.request.listener->end(how, stats, error);
+}
+
+void Scheduler::require(const Row& row, uint64_t more_bytes) {
+  if (fits(more_bytes)) return;
+  fail("insufficient_memory", "prefill_exceeds_budget",
+       "a prompt of " + std::to_string(row.request.prompt.size()) + " tokens needs about " +
+           std::to_string(more_bytes) + " bytes more, the budget is " + std::to_string(memory_bytes_) + " bytes and " +
+           std::to_string(mx::active_memory()) + " are in use");
 }
 
 bool Scheduler::fits(uint64_t more_bytes) {

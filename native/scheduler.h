@@ -91,6 +91,8 @@ class Scheduler {
   void end(Row& row, End how, const EngineError* error = nullptr);
   void start(Row& row);
   void keep(Row& row);
+  // Throws insufficient_memory / prefill_exceeds_budget.
+  void require(const Row& row, uint64_t more_bytes);
   bool fits(uint64_t more_bytes);
   Row* find(uint64_t id) const;
 
