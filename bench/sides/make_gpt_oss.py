@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import gguf
+import gguf_file
 import mlx.core as mx
 import numpy as np
 
@@ -93,40 +94,33 @@ def write_mlx(folder):
 
 
 def write_gguf(file):
-    writer = gguf.GGUFWriter(str(file), "gpt-oss")
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(INTERMEDIATE)
-    writer.add_expert_feed_forward_length(INTERMEDIATE)
-    writer.add_expert_count(EXPERTS)
-    writer.add_expert_used_count(PICKED)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_key_length(HEAD_DIM)
-    writer.add_value_length(HEAD_DIM)
-    writer.add_sliding_window(WINDOW)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(THETA)
-    # Ids are what is timed: the vocabulary only has to be there.
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-4o")
-    writer.add_token_list([f"<{i}>" for i in range(VOCAB)])
-    writer.add_token_types([gguf.TokenType.NORMAL] * VOCAB)
-    writer.add_token_merges(["< 0"])
-    writer.add_eos_token_id(0)
+    sizes = {
+        "context_length": CONTEXT,
+        "embedding_length": HIDDEN,
+        "block_count": LAYERS,
+        "feed_forward_length": INTERMEDIATE,
+        "expert_feed_forward_length": INTERMEDIATE,
+        "expert_count": EXPERTS,
+        "expert_used_count": PICKED,
+        "head_count": HEADS,
+        "head_count_kv": KV_HEADS,
+        "key_length": HEAD_DIM,
+        "value_length": HEAD_DIM,
+        "sliding_window": WINDOW,
+    }
+    text = {"tokens": VOCAB, "pre": "gpt-4o"}
+    writer = gguf_file.begin(file, "gpt-oss", sizes, **text, eps=1e-5, theta=THETA)
 
     def matrix(name, rows, columns):
         values = random.standard_normal((rows, columns), dtype=np.float32) * columns**-0.5
-        kind = gguf.GGMLQuantizationType.Q8_0
-        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
+        gguf_file.add_matrix(writer, name, values, gguf.GGMLQuantizationType.Q8_0)
 
     def zeros(name, *shape):
         writer.add_tensor(name, np.zeros(shape, dtype=np.float32))
 
     matrix("token_embd", VOCAB, HIDDEN)
     matrix("output", VOCAB, HIDDEN)
-    writer.add_tensor("output_norm.weight", np.ones(HIDDEN, dtype=np.float32))
+    gguf_file.add_ones(writer, "output_norm", HIDDEN)
     for layer in range(LAYERS):
         base = f"blk.{layer}"
         for _, name, rows, columns in ATTENTION:
@@ -145,11 +139,8 @@ def write_gguf(file):
             writer.add_tensor(f"{base}.{name}.weight", packed, raw_dtype=kind)
             zeros(f"{base}.{name}.bias", EXPERTS, rows)
         for _, name in NORMS:
-            writer.add_tensor(f"{base}.{name}.weight", np.ones(HIDDEN, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+            gguf_file.add_ones(writer, f"{base}.{name}", HIDDEN)
+    gguf_file.finish(writer)
 
 
 if __name__ == "__main__":

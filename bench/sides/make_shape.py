@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import gguf
+import gguf_file
 import mlx.core as mx
 import numpy as np
 
@@ -89,24 +90,18 @@ def write_mlx(folder, kind):
 
 
 def write_gguf(file, kind):
-    writer = gguf.GGUFWriter(str(file), "qwen3")
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(INTERMEDIATE)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_key_length(HEAD_DIM)
-    writer.add_value_length(HEAD_DIM)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(1e6)
-    # Ids are what is timed: the vocabulary only has to be there.
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([f"<{i}>" for i in range(VOCAB)])
-    writer.add_token_types([gguf.TokenType.NORMAL] * VOCAB)
-    writer.add_token_merges(["< 0"])
-    writer.add_eos_token_id(0)
+    sizes = {
+        "context_length": CONTEXT,
+        "embedding_length": HIDDEN,
+        "block_count": LAYERS,
+        "feed_forward_length": INTERMEDIATE,
+        "head_count": HEADS,
+        "head_count_kv": KV_HEADS,
+        "key_length": HEAD_DIM,
+        "value_length": HEAD_DIM,
+    }
+    text = {"tokens": VOCAB, "pre": "qwen2"}
+    writer = gguf_file.begin(file, "qwen3", sizes, **text, eps=1e-6, theta=1e6)
     types = {
         "q4": gguf.GGMLQuantizationType.Q4_0,
         "q8": gguf.GGMLQuantizationType.Q8_0,
@@ -115,20 +110,16 @@ def write_gguf(file, kind):
 
     def matrix(name, rows, columns):
         values = random.standard_normal((rows, columns), dtype=np.float32) * spread(columns)
-        packed = gguf.quants.quantize(values, types[kind])
-        writer.add_tensor(f"{name}.weight", packed, raw_dtype=types[kind])
+        gguf_file.add_matrix(writer, name, values, types[kind])
 
     matrix("token_embd", VOCAB, HIDDEN)
-    writer.add_tensor("output_norm.weight", np.ones(HIDDEN, dtype=np.float32))
+    gguf_file.add_ones(writer, "output_norm", HIDDEN)
     for layer in range(LAYERS):
         for _, name, rows, columns in MATRICES:
             matrix(f"blk.{layer}.{name}", rows, columns)
         for _, name, width in NORMS:
-            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(width, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+            gguf_file.add_ones(writer, f"blk.{layer}.{name}", width)
+    gguf_file.finish(writer)
 
 
 if __name__ == "__main__":
