@@ -1,6 +1,6 @@
 // Attention against a float64 reference, over random shapes, layouts, masks and values.
 
-#include "kernel_arrays.h"
+#include "attention_reference.h"
 
 using namespace mlxk;
 using namespace mlxk::test;
@@ -10,80 +10,12 @@ namespace {
 // From more rows (positions times heads that share keys) on, weights may be rounded to bfloat16.
 constexpr int kFewRows = 8;
 
-// Softmax over what a query may look at, then the sum of values.
-struct Reference {
-  int batch, groups, heads, queries, seen, width, v_width;
-  double scale, soft_cap = 0;
-  int window = 0;
-  bool may_round = false;  // weights to bfloat16
-  mx::Mask mode;
-  std::vector<double> q, k, v, sinks;
-  std::vector<bool> mask;  // [queries, seen]
-
-  bool visible(int query, int key) const {
-    if (mode == mx::Mask::causal) {
-      const int last = seen - queries + query;
-      return key <= last && (window == 0 || key > last - window);
-    }
-    return mode == mx::Mask::none || mask[static_cast<size_t>(query * seen + key)];
-  }
-
-  Expected result() const {
-    Expected want;
-    for (int b = 0; b < batch; ++b) {
-      for (int head = 0; head < heads; ++head) {
-        for (int query = 0; query < queries; ++query) add_row(b, head, query, want);
-      }
-    }
-    return want;
-  }
-
-  void add_row(int b, int head, int query, Expected& want) const {
-    const auto cached = static_cast<size_t>((b * groups + head / (heads / groups)) * seen);
-    const auto row = static_cast<size_t>(((b * heads + head) * queries + query) * width);
-    std::vector<double> scores;
-    double best = sinks.empty() ? -std::numeric_limits<double>::infinity() : sinks[static_cast<size_t>(head)];
-    double score_size = std::fabs(sinks.empty() ? 0 : best), total = 0;
-    for (int t = 0; t < seen; ++t) {
-      double score = 0, terms = 0;
-      for (size_t i = 0; i < static_cast<size_t>(width); ++i) {
-        const double term = q[row + i] * scale * k[(cached + static_cast<size_t>(t)) * static_cast<size_t>(width) + i];
-        score += term;
-        terms += std::fabs(term);
-      }
-      if (soft_cap > 0) {
-        score = soft_cap * std::tanh(score / soft_cap);
-        terms += soft_cap;  // what its rounding is relative to
-      }
-      if (!visible(query, t)) score = -std::numeric_limits<double>::infinity();
-      scores.push_back(score);
-      best = std::max(best, score);
-      if (visible(query, t) && std::isfinite(score)) score_size = std::max(score_size, terms);
-    }
-    for (double& score : scores) total += score = std::exp(score - best);
-    if (!sinks.empty()) total += std::exp(sinks[static_cast<size_t>(head)] - best);
-    for (int i = 0; i < v_width; ++i) {
-      double sum = 0, terms = 0;
-      for (size_t t = 0; t < scores.size(); ++t) {
-        if (scores[t] == 0 && !visible(query, static_cast<int>(t))) continue;
-        const size_t at = (cached + t) * static_cast<size_t>(v_width) + static_cast<size_t>(i);
-        const double term = scores[t] / total * v[at];
-        sum += term;
-        terms += std::fabs(term);
-      }
-      want.add(sum, terms * (1 + score_size));
-      // Half a step of bfloat16 for a weight and for their total; products below the least normal number are zero.
-      if (may_round) want.slack.push_back(0x1p-8 * terms + 2 * seen * 0x1p-126);
-    }
-  }
-};
-
 enum class By { stock_call, own_call };
 
 void attend(Random& random, int queries, int seen, mx::Mask mode, By by = By::stock_call) {
   const Type type = random.pick(kTypes);
   const auto size = [&](uint64_t most) { return 1 + static_cast<int>(random.below(most)); };
-  Reference r;
+  AttentionReference r;
   r.mode = mode;
   r.queries = queries;
   r.seen = seen;
@@ -183,7 +115,7 @@ TEST("prompts of bfloat16 are nearer to the truth than by the stock operations")
   claim_thread();
   Random random{20};
   for (const int seen : {64, 500}) {
-    Reference r;
+    AttentionReference r;
     r.mode = mx::Mask::none;
     r.batch = r.groups = r.heads = 1;
     r.queries = 40;

@@ -1,65 +1,11 @@
 // Attention over packed keys and values against a float64 reference over the numbers that their codes stand for.
 
-#include "kernel_arrays.h"
+#include "attention_reference.h"
 
 using namespace mlxk;
 using namespace mlxk::test;
 
 namespace {
-
-struct Reference {
-  int batch, groups, heads, queries, seen, width, v_width;
-  double scale, soft_cap;
-  std::vector<double> q, k, v, sinks;
-
-  Expected result() const {
-    Expected want;
-    for (int b = 0; b < batch; ++b) {
-      for (int head = 0; head < heads; ++head) {
-        for (int query = 0; query < queries; ++query) add_row(b, head, query, want);
-      }
-    }
-    return want;
-  }
-
-  void add_row(int b, int head, int query, Expected& want) const {
-    const int cached = (b * groups + head / (heads / groups)) * seen, visible = seen - queries + query + 1;
-    const double* q_row = q.data() + static_cast<ptrdiff_t>((b * heads + head) * queries + query) * width;
-    std::vector<double> weights;
-    double best = sinks.empty() ? -std::numeric_limits<double>::infinity() : sinks[static_cast<size_t>(head)];
-    double score_size = sinks.empty() ? 0 : std::fabs(best);
-    for (int t = 0; t < visible; ++t) {
-      const double* key = k.data() + static_cast<ptrdiff_t>(cached + t) * width;
-      double score = 0, terms = 0;
-      for (int i = 0; i < width; ++i) {
-        score += q_row[i] * scale * key[i];
-        terms += std::fabs(q_row[i] * scale * key[i]);
-      }
-      if (soft_cap > 0) {
-        score = soft_cap * std::tanh(score / soft_cap);
-        terms += soft_cap;
-      }
-      weights.push_back(score);
-      best = std::max(best, score);
-      score_size = std::max(score_size, terms);
-    }
-    double total = sinks.empty() ? 0 : std::exp(sinks[static_cast<size_t>(head)] - best);
-    for (double& weight : weights) total += weight = std::exp(weight - best);
-    double largest = 0;
-    for (const double value : v) largest = std::max(largest, std::fabs(value));
-    for (int i = 0; i < v_width; ++i) {
-      double sum = 0, terms = 0;
-      for (int t = 0; t < visible; ++t) {
-        const double value = v[static_cast<size_t>(cached + t) * static_cast<size_t>(v_width) + static_cast<size_t>(i)];
-        const double term = weights[static_cast<size_t>(t)] / total * value;
-        sum += term;
-        terms += std::fabs(term);
-      }
-      // A code times its scale is rounded once or twice, by as much as the largest value has.
-      want.add(sum, terms * (1 + score_size) + largest);
-    }
-  }
-};
 
 // The parts of packed `a`, as slices of longer buffers where `room` says so.
 mx::Quantized packed(const Array& a, const mx::QuantizedShape& shape, int room) {
@@ -81,7 +27,8 @@ std::vector<double> numbers(const mx::Quantized& a, const mx::QuantizedShape& sh
 void attend(Random& random, int bits, int group_size, int queries, int seen) {
   const Type type = random.pick(kTypes);
   const auto size = [&](uint64_t most) { return 1 + static_cast<int>(random.below(most)); };
-  Reference c{};
+  AttentionReference c;
+  c.packed = true;
   c.batch = random.one_in(4) ? 2 : 1;
   c.groups = size(3);
   c.heads = c.groups * size(5);

@@ -43,12 +43,7 @@ class AttentionPrimitive final : public CpuPrimitive {
       : CpuPrimitive(stream, "mlxk::Attention"), options_(options) {}
 
  protected:
-  void allocate(array& output) override {
-    const int64_t heads = output.shape(1), length = output.shape(2), width = output.shape(3);
-    output.set_data(mlx::core::allocator::malloc(output.nbytes()), output.size(),
-                    {heads * length * width, width, heads * width, 1},
-                    {true, heads == 1 || length == 1, output.size() == 1});
-  }
+  void allocate(array& output) override { allocate_by_positions(output); }
 
   // inputs: q, k, v, then mask and sinks where there are any.
   std::function<void()> evaluate(const std::vector<array>& inputs, array& output) override {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/attention_pieces.h"
 #include "kernels/cpu/primitive.h"
 #include "kernels/kernels.h"
 
@@ -72,13 +73,7 @@ class PackedAttentionPrimitive final : public CpuPrimitive {
       : CpuPrimitive(stream, "mlxk::PackedAttention"), options_(options), group_size_(group_size), bits_(bits) {}
 
  protected:
-  // By positions, [B, L, H, E] in memory, as the layer after it reads it.
-  void allocate(array& output) override {
-    const int64_t heads = output.shape(1), length = output.shape(2), width = output.shape(3);
-    output.set_data(mlx::core::allocator::malloc(output.nbytes()), output.size(),
-                    {heads * length * width, width, heads * width, 1},
-                    {true, heads == 1 || length == 1, output.size() == 1});
-  }
+  void allocate(array& output) override { allocate_by_positions(output); }
 
   // inputs: q; codes, scales and biases of k, then of v; sinks where there are any.
   std::function<void()> evaluate(const std::vector<array>& inputs, array& output) override {

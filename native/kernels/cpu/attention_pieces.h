@@ -1,4 +1,4 @@
-// How attention is split into pieces of work, and its parts joined.
+// How attention is split into pieces of work and its parts joined, and how its result lies.
 
 #pragma once
 
@@ -13,6 +13,13 @@ namespace mlxk::kernels {
 constexpr int kAttentionRows = 128;
 // Keys of one piece where there are few rows: so long contexts keep all threads busy whatever the number of heads.
 constexpr int kAttentionKeys = 512;
+
+// Memory for y [B, H, L, E] as [B, L, H, E], which is how the layer after it reads it.
+inline void allocate_by_positions(array& y) {
+  const int64_t heads = y.shape(1), length = y.shape(2), width = y.shape(3);
+  y.set_data(mlx::core::allocator::malloc(y.nbytes()), y.size(), {heads * length * width, width, heads * width, 1},
+             {true, heads == 1 || length == 1, y.size() == 1});
+}
 
 // Writes y [batches, queries, heads, value_width] to `to`. pointers(batch, kv_head, last) tells where operands lie; it
 // is called by the piece itself, `last` telling that the piece sees the last key. `sinks` [heads] or null.
