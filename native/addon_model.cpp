@@ -355,23 +355,13 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
     });
   }
 
-  Napi::Value logits(const Napi::CallbackInfo& info) {
-    const Napi::Env env = info.Env();
+  // A promise that `start` hands to the work it begins; what it throws instead rejects the promise.
+  template <class Start>
+  static Napi::Value promised(Napi::Env env, const Start& start) {
     auto deferred = std::make_unique<Napi::Promise::Deferred>(env);
     const Napi::Promise promise = deferred->Promise();
     try {
-      const auto engine = this->engine();
-      Request request;
-      request.prompt = prompt(info[0]);
-      const Napi::Object params = object_argument(info, 1, "params");
-      request.adapter = static_cast<uint64_t>(whole_field(params, "adapter", kMaxBytes));
-      request.kv_quantization = kv_quantization(params);
-      request.id = Engine::new_id();
-      request.scores_only = true;
-      Environment& environment = Environment::of(env);
-      request.listener = std::make_shared<ScoresMailbox>(environment.channel, request.id);
-      environment.channel->expect(request.id, {{}, std::move(deferred), keep_alive()});
-      engine->generate(handle_.model, std::move(request));
+      start(deferred);
     } catch (const Napi::Error& error) {
       deferred->Reject(error.Value());
     } catch (...) {
@@ -380,24 +370,33 @@ class ModelObject final : public Napi::ObjectWrap<ModelObject> {
     return promise;
   }
 
+  Napi::Value logits(const Napi::CallbackInfo& info) {
+    return promised(info.Env(), [&](std::unique_ptr<Napi::Promise::Deferred>& deferred) {
+      const auto engine = this->engine();
+      Request request;
+      request.prompt = prompt(info[0]);
+      const Napi::Object params = object_argument(info, 1, "params");
+      request.adapter = static_cast<uint64_t>(whole_field(params, "adapter", kMaxBytes));
+      request.kv_quantization = kv_quantization(params);
+      request.id = Engine::new_id();
+      request.scores_only = true;
+      Environment& environment = Environment::of(info.Env());
+      request.listener = std::make_shared<ScoresMailbox>(environment.channel, request.id);
+      environment.channel->expect(request.id, {{}, std::move(deferred), keep_alive()});
+      engine->generate(handle_.model, std::move(request));
+    });
+  }
+
   Napi::Value add_adapter(const Napi::CallbackInfo& info) {
-    const Napi::Env env = info.Env();
-    auto deferred = std::make_unique<Napi::Promise::Deferred>(env);
-    const Napi::Promise promise = deferred->Promise();
-    try {
+    return promised(info.Env(), [&](std::unique_ptr<Napi::Promise::Deferred>& deferred) {
       const auto engine = this->engine();
       const std::string folder = string_argument(info, 0, "folder");
-      Environment& environment = Environment::of(env);
+      Environment& environment = Environment::of(info.Env());
       const uint64_t id = Engine::new_id();
       const auto mailbox = std::make_shared<AdapterMailbox>(environment.channel, id);
       environment.channel->expect(id, {{}, std::move(deferred), keep_alive()});
       engine->add_adapter(handle_.model, id, folder, [mailbox](const EngineError* error) { mailbox->done(error); });
-    } catch (const Napi::Error& error) {
-      deferred->Reject(error.Value());
-    } catch (...) {
-      deferred->Reject(to_js_error(env, current_error()).Value());
-    }
-    return promise;
+    });
   }
 
   Napi::Value dispose(const Napi::CallbackInfo& info) {
