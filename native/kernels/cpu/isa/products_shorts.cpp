@@ -101,7 +101,11 @@ void multiply(const Panel& panel, const Prepared& x, int64_t words, int rows, in
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) sums[r] += __builtin_convertvector(products[r], F) * x_scales[r] * scale;
   }
-  for (int r = 0; r < rows; ++r) put(y, first_row + r, output, sums[r], count);
+  // Unrolled, so that sums are in registers alone.
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    if (r < rows) put(y, first_row + r, output, sums[r], count);
+  }
 }
 
 }  // namespace
