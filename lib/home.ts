@@ -15,7 +15,7 @@ export const HOME_MISSING = 'home_missing';
  *
  * @throws MlxkError `validation_error` with reason `home_missing`: `HOME` is empty, or unset for a user of no name.
  */
-export function homeFolder(): string {
+function homeFolder(): string {
   let home: string;
   try {
     home = os.homedir();

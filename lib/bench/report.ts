@@ -11,7 +11,7 @@ import { addon } from '../binding.js';
 import { packageVersion } from '../package-info.js';
 import type { BenchResult } from './measure.js';
 
-export const REPORT_SCHEMA_VERSION = '0.2.2';
+const REPORT_SCHEMA_VERSION = '0.2.2';
 
 const GB = 1e9;
 

@@ -39,7 +39,7 @@ export interface LocatedInCache {
   readonly snapshot: Snapshot | undefined;
 }
 
-export interface LocatedWorkspace {
+interface LocatedWorkspace {
   readonly kind: 'workspace';
   /** Absolute path, or `builtin`. */
   readonly name: string;

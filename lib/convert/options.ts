@@ -44,7 +44,7 @@ export interface ConvertOptions {
   onProgress?: (progress: ConvertProgress) => void;
 }
 
-export type ConvertMode = 'repair-index' | 'quantize' | 'dequantize' | 'dtype';
+type ConvertMode = 'repair-index' | 'quantize' | 'dequantize' | 'dtype';
 
 export interface ConvertSettings {
   readonly mode: ConvertMode;

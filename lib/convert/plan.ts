@@ -25,7 +25,7 @@ import { CLASSES, NEVER_CAST } from './recorded-classes.js';
 import type { Config } from './source.js';
 
 /** mlx-lm's limit of one file, 5 GiB. */
-export const MAX_SHARD_BYTES = 5 * 2 ** 30;
+const MAX_SHARD_BYTES = 5 * 2 ** 30;
 
 export type FloatType = 'F16' | 'BF16' | 'F32';
 

@@ -26,7 +26,7 @@ export interface ClientOptions {
   readonly stallMs?: number;
 }
 
-export const DEFAULT_STALL_MS = 30_000;
+const DEFAULT_STALL_MS = 30_000;
 
 export interface Opened {
   readonly response: Response;

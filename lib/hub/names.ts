@@ -7,7 +7,7 @@ import { MlxkError } from '../errors.js';
 import { visibleLine } from '../visible.js';
 
 /** The hub's own limit. */
-export const MAX_ID_LENGTH = 96;
+const MAX_ID_LENGTH = 96;
 /** Longest name of one file that file systems take. */
 const MAX_SEGMENT_BYTES = 255;
 const MAX_PATH_BYTES = 2048;

@@ -13,7 +13,7 @@ const SHARD = /^model-(\d{5})-of-(\d{5})\.safetensors$/;
 const INDEXES = ['model.safetensors.index.json', 'pytorch_model.bin.index.json'];
 const PARTIAL = /\.(partial|tmp|incomplete)$|partial/;
 
-export interface Anomaly {
+interface Anomaly {
   readonly severity: 'error' | 'warn';
   readonly code:
     | 'config_missing'

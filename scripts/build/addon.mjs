@@ -41,7 +41,7 @@ export async function configureAddon(inputs) {
  * @param {AddonInputs} inputs
  * @returns {[string, string][]}
  */
-export function cmakeDefinitions({ backend, mlx, mlxC }) {
+function cmakeDefinitions({ backend, mlx, mlxC }) {
   return [
     ['MLXK_BACKEND', backend],
     ['MLXK_MLX_DIR', mlx ? path.join(mlx, 'mlx') : ''],
