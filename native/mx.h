@@ -1,4 +1,4 @@
-// Owning arrays and throwing operations over mlx-c. mx.h and mx.cpp are the only files that know mlx-c exists.
+// Owning arrays and throwing operations over mlx-c. The files mx* are the only ones that know mlx-c exists.
 //
 // Every function builds or evaluates on the calling thread's stream, which `Thread` sets up: from MLX 0.32 on a
 // stream belongs to the thread that made it, so arrays are made, evaluated and freed on the engine thread alone.
@@ -71,7 +71,7 @@ class Array {
   // Of any type, row after row; the array must be contiguous.
   std::span<const std::byte> bytes() const;
 
-  // Used by mx.cpp alone.
+  // For the files mx* alone.
   void* ctx() const { return ctx_; }
   static Array adopt(void* ctx);
 

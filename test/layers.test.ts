@@ -33,7 +33,13 @@ const BRIDGE = /^(addon\w*|channel|environment|js_error|mailbox)\.(cpp|h)$/;
 
 describe('native sources', () => {
   it('name mlx-c in the wrapper alone', () => {
-    expect(users(/^mlx\/c\//)).toEqual(['mx.cpp']);
+    expect(users(/^mlx\/c\//)).toEqual(['mx_call.h']);
+    expect(users(/(^|\/)mx_call\.h$/)).toEqual(['mx.cpp', 'mx_kernels.cpp']);
+  });
+
+  it('ask for our kernels in one file of that wrapper alone', () => {
+    const found = users(/(^|\/)kernels\.h$/).filter((file) => !file.startsWith('kernels/'));
+    expect(found).toEqual(['mx_kernels.cpp']);
   });
 
   it('name the C++ headers of MLX in kernels alone', () => {

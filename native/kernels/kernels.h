@@ -1,6 +1,6 @@
 // Operations that replace a composition of many small MLX operations by one primitive of our own, on the CPU back
 // end, where a primitive costs two microseconds whatever it computes and stock matrix products are scalar or nearly.
-// The only files that include MLX's C++ headers are below this one; `mx.cpp` is the only caller.
+// The only files that include MLX's C++ headers are below this one; `mx_kernels.cpp` is the only caller.
 //
 // Every function takes arrays and the stream as mlx-c's handles hold them and gives a new handle, to be adopted, or
 // null where it has no kernel for the device or types, or where operands do not fit: then the stock operation is to be
