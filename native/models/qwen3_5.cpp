@@ -2,36 +2,18 @@
 // models/qwen3_5.py and models/qwen3_5_moe.py. Against Qwen3-Next: the projections of a delta net are apart; every
 // feed-forward is a mixture or none is; checkpoints are of a multimodal model, whose text model this is.
 
-#include "decoder.h"
 #include "experts.h"
-#include "gated_delta_net.h"
+#include "qwen_next.h"
 
 namespace mlxk {
 namespace {
 
-struct Config : DecoderConfig {
-  int full_attention_interval, num_experts, num_experts_per_tok, moe_intermediate_size, shared_expert_intermediate_size;
-  bool attention_bias, norm_topk_prob;
-  GatedDeltaShape linear;
+struct Config : QwenNextConfig {
+  int num_experts, num_experts_per_tok, moe_intermediate_size, shared_expert_intermediate_size;
+  bool norm_topk_prob;
 
   explicit Config(const ConfigReader& c)
       : Config(c.maybe("text_config").value_or(c), c.flag("tie_word_embeddings", false)) {}
-
-  bool attends(int layer) const { return (layer + 1) % full_attention_interval == 0; }
-
-  std::unique_ptr<LayerState> new_state(int layer) const {
-    if (attends(layer)) return std::make_unique<KVCache>();
-    return std::make_unique<RecurrentState>(GatedDeltaNet::kSlots);
-  }
-
-  std::unique_ptr<Mixer> mixer(const Weights& w, int layer) const {
-    if (!attends(layer)) return std::make_unique<GatedDeltaNet>(w["linear_attn"], linear);
-    auto shape = AttentionShape::of(*this, layer);
-    shape.qk_norm = QKNorm::per_head;
-    shape.qkv_bias = shape.o_bias = attention_bias;
-    shape.gated = true;
-    return std::make_unique<SelfAttention>(w["self_attn"], shape, rope);
-  }
 
   std::unique_ptr<FeedForward> feed_forward(const Weights& layer, int) const {
     const Weights w = layer["mlp"];
@@ -43,16 +25,13 @@ struct Config : DecoderConfig {
 
  private:
   Config(const ConfigReader& c, bool tied)
-      : DecoderConfig(c.or_else({{"num_key_value_heads", 8}}),
-                      {.tied = tied, .intermediate_size = nullptr, .default_norm_eps = 1e-6f}),
-        full_attention_interval(c.count("full_attention_interval", 4)),
+      : QwenNextConfig(c, DecoderConfig(c.or_else({{"num_key_value_heads", 8}}),
+                                        {.tied = tied, .intermediate_size = nullptr, .default_norm_eps = 1e-6f})),
         num_experts(c.count_or_zero("num_experts", 0)),
         num_experts_per_tok(num_experts > 0 ? c.count("num_experts_per_tok") : 0),
         moe_intermediate_size(num_experts > 0 ? c.dim("moe_intermediate_size") : 0),
         shared_expert_intermediate_size(num_experts > 0 ? c.dim("shared_expert_intermediate_size") : 0),
-        attention_bias(c.flag("attention_bias", false)),
-        norm_topk_prob(c.flag("norm_topk_prob", true)),
-        linear(GatedDeltaShape::read(c, hidden_size, rms_norm_eps)) {
+        norm_topk_prob(c.flag("norm_topk_prob", true)) {
     if (num_experts > 0) {
       require_top_k(c, num_experts_per_tok, "num_experts_per_tok", num_experts);
     } else {

@@ -5,50 +5,28 @@
 #include <algorithm>
 #include <string>
 
-#include "decoder.h"
 #include "experts.h"
-#include "gated_delta_net.h"
+#include "qwen_next.h"
 
 namespace mlxk {
 namespace {
 
-struct Config : DecoderConfig {
-  int full_attention_interval, num_experts, num_experts_per_tok, decoder_sparse_step, moe_intermediate_size,
-      shared_expert_intermediate_size;
-  bool attention_bias, norm_topk_prob;
+struct Config : QwenNextConfig {
+  int num_experts, num_experts_per_tok, decoder_sparse_step, moe_intermediate_size, shared_expert_intermediate_size;
+  bool norm_topk_prob;
   std::vector<int> mlp_only_layers;
-  GatedDeltaShape linear;
 
   explicit Config(const ConfigReader& c)
-      : DecoderConfig(c, false),
-        full_attention_interval(c.count("full_attention_interval", 4)),
+      : QwenNextConfig(c, DecoderConfig(c, false)),
         num_experts(c.count_or_zero("num_experts", 0)),
         num_experts_per_tok(c.count("num_experts_per_tok", 1)),
         decoder_sparse_step(c.count("decoder_sparse_step", 1)),
         moe_intermediate_size(c.dim("moe_intermediate_size")),
         shared_expert_intermediate_size(c.dim("shared_expert_intermediate_size")),
-        attention_bias(c.flag("attention_bias", false)),
-        norm_topk_prob(c.flag("norm_topk_prob", false)),
-        linear(GatedDeltaShape::read(c, hidden_size, rms_norm_eps)) {
+        norm_topk_prob(c.flag("norm_topk_prob", false)) {
     if (c.has("mlp_only_layers")) mlp_only_layers = c.ints("mlp_only_layers", 0, num_hidden_layers - 1);
     if (num_experts > 0) require_top_k(c, num_experts_per_tok, "num_experts_per_tok", num_experts);
     rope = Rope(c, rotary_dims(c, head_dim, "partial_rotary_factor", 0.25f), 10000000.0f);
-  }
-
-  bool attends(int layer) const { return (layer + 1) % full_attention_interval == 0; }
-
-  std::unique_ptr<LayerState> new_state(int layer) const {
-    if (attends(layer)) return std::make_unique<KVCache>();
-    return std::make_unique<RecurrentState>(GatedDeltaNet::kSlots);
-  }
-
-  std::unique_ptr<Mixer> mixer(const Weights& w, int layer) const {
-    if (!attends(layer)) return std::make_unique<GatedDeltaNet>(w["linear_attn"], linear);
-    auto shape = AttentionShape::of(*this, layer);
-    shape.qk_norm = QKNorm::per_head;
-    shape.qkv_bias = shape.o_bias = attention_bias;
-    shape.gated = true;
-    return std::make_unique<SelfAttention>(w["self_attn"], shape, rope);
   }
 
   std::unique_ptr<FeedForward> feed_forward(const Weights& layer, int index) const {
