@@ -68,6 +68,25 @@ TEST("any numbers") {
   }
 }
 
+TEST("sums of products as large as they can be") {
+  claim_thread();
+  const int inputs = 160, outputs = 17, rows = 13;
+  for (const Type type : kMatrixTypes) {
+    // The largest number below 2: all its bits are set.
+    const float most = type == Type::bf16 ? 1.9921875f : 1.9990234375f;
+    for (const float sign : {1.f, -1.f}) {
+      for (const float others : {1.f, 0.5f, 0.f}) {  // beside one of each group
+        std::vector<float> xs(static_cast<size_t>(rows * inputs), others * 3.14159f);
+        for (size_t i = 0; i < xs.size(); i += kShortGroup) xs[i] = 3.14159f;
+        const std::vector<float> ws(static_cast<size_t>(outputs * inputs), sign * most);
+        const Array x = mx::from_floats(xs, {rows, inputs}),
+                    w = mx::astype(mx::from_floats(ws, {outputs, inputs}), type);
+        compare(mx::linear(x, w), {rows, outputs}, Type::f32, dense_product(x, w), text_of(w) + " of one number");
+      }
+    }
+  }
+}
+
 // Models have a few activations a thousand times the others, and rows with a few large weights.
 TEST("far nearer to the truth than rows rounded to bfloat16") {
   claim_thread();
