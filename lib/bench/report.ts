@@ -8,6 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 
 import { addon } from '../binding.js';
+import { typedFileError } from '../file-system-error.js';
 import { packageVersion } from '../package-info.js';
 import type { BenchResult } from './measure.js';
 
@@ -77,6 +78,10 @@ export function defaultReportFile(day: Date): string {
 
 /** Adds a line to a report; makes the file and its folder where they are missing. */
 export async function appendReport(file: string, line: ReportLine): Promise<void> {
-  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
-  await appendFile(file, `${JSON.stringify(line)}\n`);
+  try {
+    await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+    await appendFile(file, `${JSON.stringify(line)}\n`);
+  } catch (error) {
+    throw typedFileError(error);
+  }
 }

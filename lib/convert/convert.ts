@@ -11,6 +11,7 @@ import { check, TEXT } from '../cache/arguments.js';
 import { health } from '../cache/health.js';
 import { type CacheEnvironment } from '../cache/layout.js';
 import { fromNative, MlxkError } from '../errors.js';
+import { typedFileError } from '../file-system-error.js';
 import { ggufFileOf, readGgufSource } from '../gguf/source.js';
 import { pinContentHash } from '../workspace/content-hash.js';
 import { copyFiles, type FileToCopy, filesToCopy } from '../workspace/copy-files.js';
@@ -63,7 +64,7 @@ const WEIGHTS =
  * @param target a folder that does not exist yet; `repairIndex` also takes an empty one
  * @throws TypeError or RangeError for a wrong option; MlxkError `validation_error` for a source or target that will
  * not do, `not_implemented` and `unsupported_multimodal` for models that are not converted, `internal_error` when the
- * disk is full or fails; the signal's reason when aborted. Nothing is left behind then.
+ * disk is full or fails, `permission_denied`; the signal's reason when aborted. Nothing is left behind then.
  *
  * @example
  * await convert('./Qwen3-0.6B', './Qwen3-0.6B-4bit', { quantize: 4 })
@@ -79,10 +80,10 @@ export async function convert(
   const settings = parseConvertOptions(options);
   const paths = await convertPaths(source, target, settings.mode === 'repair-index', env);
   settings.signal?.throwIfAborted();
-  const made =
-    settings.mode === 'repair-index'
-      ? await repairIndex(paths.source, paths.target, settings)
-      : await convertWeights(paths.source, paths.target, settings);
+  const make = settings.mode === 'repair-index' ? repairIndex : convertWeights;
+  const made = await make(paths.source, paths.target, settings).catch((error: unknown) => {
+    throw typedFileError(error);
+  });
   const { quantize } = settings;
   return {
     source: paths.source,

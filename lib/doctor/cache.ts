@@ -24,8 +24,11 @@ export async function checkCache(env: Environment): Promise<Finding[]> {
   } catch (error) {
     return [problem('cache', (error as Error).message, 'export HF_HOME=/path/to/folder')];
   }
-  const stats = await stat(folder).catch(() => undefined);
-  if (stats === undefined) {
+  const stats = await stat(folder).catch((error: unknown) => error as NodeJS.ErrnoException);
+  if (stats instanceof Error && stats.code !== 'ENOENT' && stats.code !== 'ENOTDIR') {
+    return [unreadable(folder), ...(await checkWorkspaceHome(env))];
+  }
+  if (stats instanceof Error) {
     return [
       ok('cache', `none at ${folder} yet; the first pull makes it`),
       ...(await checkWorkspaceHome(env)),
@@ -40,7 +43,8 @@ export async function checkCache(env: Environment): Promise<Finding[]> {
       ),
     ];
   }
-  const models = cachedModels(folder).filter(({ id }) => !id.includes(TEST_SENTINEL));
+  const models = modelsIn(folder);
+  if (models === undefined) return [unreadable(folder), ...(await checkWorkspaceHome(env))];
   return [
     await usable(folder),
     ...(await diskSpace(folder)),
@@ -50,14 +54,30 @@ export async function checkCache(env: Environment): Promise<Finding[]> {
   ];
 }
 
+/** Nothing where the folder may not be read. */
+function modelsIn(folder: string): CachedModel[] | undefined {
+  try {
+    return cachedModels(folder).filter(({ id }) => !id.includes(TEST_SENTINEL));
+  } catch {
+    return undefined;
+  }
+}
+
+function unreadable(folder: string): Finding {
+  return problem('cache', `${folder} may not be read`, ownership(folder));
+}
+
+function ownership(folder: string): string {
+  return `sudo chown -R "$USER" ${shellQuoted(folder)}`;
+}
+
 /** Tried, since neither modes nor owners tell of read-only mounts and access lists. */
 async function usable(folder: string): Promise<Finding> {
   try {
     await rmdir(await mkdtemp(path.join(folder, '.mlxk-doctor-')));
     return ok('cache', folder);
   } catch {
-    const fix = `sudo chown -R "$USER" ${shellQuoted(folder)}`;
-    return problem('cache', `${folder} may not be written to`, fix);
+    return problem('cache', `${folder} may not be written to`, ownership(folder));
   }
 }
 

@@ -25,6 +25,7 @@ import { pull } from '../cache/pull.js';
 import type { PullEvent, PullOptions } from '../cache/pull-types.js';
 import type { Health } from '../cache/types.js';
 import { MlxkError } from '../errors.js';
+import { typedFileError } from '../file-system-error.js';
 import { pinContentHash } from './content-hash.js';
 import { copyFiles, filesToCopy } from './copy-files.js';
 import { workspaceHome } from './home.js';
@@ -118,7 +119,7 @@ export async function clone(
     const keep = complete || options.signal?.aborted === true;
     if (!keep) await removeTemporaryCache(temporary);
     options.signal?.throwIfAborted();
-    throw error;
+    throw typedFileError(error);
   }
 }
 

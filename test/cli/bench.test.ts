@@ -1,6 +1,6 @@
 /** `mlxk bench`: figures of a real model, and a report line that the contract's schema accepts. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { afterAll, describe, expect, it } from 'vitest';
@@ -65,6 +65,19 @@ describe('mlxk bench', () => {
       }
       expect(lines(file)).toHaveLength(count);
     }
+  });
+
+  it('tells what it measured when the report cannot be written', async () => {
+    const folder = temporaryFolder();
+    writeFileSync(path.join(folder, 'taken'), '');
+    const file = path.join(folder, 'taken', 'report.jsonl');
+    const { code, stdout, stderr } = await bench(folder, '--report', file);
+    expect(code).toBe(1);
+    expect(stdout).toContain('tokens/s');
+    expect(stderr).toMatch(/^bench: Error: .*taken/);
+    const asJson = parseEnvelope((await bench(folder, '--report', file, '--json')).stdout);
+    expect(asJson).toMatchObject({ status: 'error', error: { type: 'internal_error' } });
+    expect(asJson.data!.runs).toHaveLength(2);
   });
 
   it('writes nothing where no report is wanted, or the model is not there', async () => {

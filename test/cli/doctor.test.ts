@@ -162,7 +162,7 @@ describe('the cache', () => {
     expect(await check('cache')).toMatchObject({ status: 'error' });
   });
 
-  it('has to be writable', async () => {
+  it('has to be readable and writable', async () => {
     mkdirSync(cache.hub);
     chmodSync(cache.hub, 0o555);
     chmodSync(cache.home, 0o755);
@@ -177,12 +177,21 @@ describe('the cache', () => {
         process.seteuid!(0);
       }
     };
-    expect(await asNobody()).toContainEqual({
-      name: 'cache',
-      status: 'error',
-      message: `${cache.hub} may not be written to`,
-      fix: `sudo chown -R "$USER" ${cache.hub}`,
-    });
+    for (const [mode, what] of [
+      [0o555, 'written to'],
+      [0o000, 'read'],
+    ] as const) {
+      chmodSync(cache.hub, mode);
+      expect(await asNobody()).toContainEqual({
+        name: 'cache',
+        status: 'error',
+        message: `${cache.hub} may not be ${what}`,
+        fix: `sudo chown -R "$USER" ${cache.hub}`,
+      });
+    }
+    chmodSync(cache.home, 0o000);
+    expect(await asNobody()).toMatchObject([{ name: 'cache', status: 'error' }]);
+    chmodSync(cache.home, 0o755);
   });
 
   it('beside a workspace home that is not there', async () => {

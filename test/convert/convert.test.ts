@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import fc from 'fast-check';
@@ -301,6 +301,23 @@ describe('the options of convert', () => {
     });
     expect(await failure(work)).toBe(reason);
     expect(readdirSync(parent)).toEqual([]);
+  });
+
+  it('refuse a place that may not be written to', async () => {
+    const parent = temporaryFolder();
+    chmodSync(parent, 0o555);
+    // The superuser may do anything, so it becomes nobody for a while.
+    const isRoot = process.getuid!() === 0;
+    if (isRoot) process.seteuid!(65_534);
+    try {
+      const work = cache.convert('builtin', path.join(parent, 'made'), { quantize: 4 });
+      expect(await failure(work)).toMatchObject({
+        code: 'permission_denied',
+        detail: { system_code: 'EACCES' },
+      });
+    } finally {
+      if (isRoot) process.seteuid!(0);
+    }
   });
 
   it('let what a callback throws end the work', async () => {

@@ -37,8 +37,11 @@ export function register(program: Command, { output, json }: CliContext): void {
     .option('--report <file>', 'file that the report line is added to')
     .option('--no-report', 'write no report')
     .addHelpText('after', EXAMPLES)
-    .action((name: string, flags: BenchFlags) =>
-      operation('bench', { fallback: 'execution_error' }, async () => {
+    .action((name: string, flags: BenchFlags) => {
+      // What was measured is told even when no report can be written.
+      let measured: Record<string, unknown> | undefined;
+      const style = { fallback: 'execution_error', data: () => measured };
+      return operation('bench', style, async () => {
         const { bench } = await import('../../bench/measure.js');
         const { appendReport, defaultReportFile, reportLine } =
           await import('../../bench/report.js');
@@ -58,12 +61,18 @@ export function register(program: Command, { output, json }: CliContext): void {
         if (flags.report !== false) {
           const named = typeof flags.report === 'string' ? flags.report : undefined;
           file = named ?? defaultReportFile(result.endedAt);
-          await appendReport(file, reportLine(result));
+          measured = data(result, null);
+          try {
+            await appendReport(file, reportLine(result));
+          } catch (error) {
+            if (!json) await output.print(text(result, null));
+            throw error;
+          }
         }
         if (json) await output.success('bench', data(result, file));
         else await output.print(text(result, file));
-      }),
-    );
+      });
+    });
 }
 
 function count(most: number): (value: string) => number {

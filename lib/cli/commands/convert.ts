@@ -70,6 +70,7 @@ async function run(
       model_not_found: 'ValueError',
       internal_error: 'OSError',
       access_denied: 'OSError',
+      permission_denied: 'OSError',
     },
     data: () => base,
   };
