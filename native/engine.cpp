@@ -20,15 +20,18 @@ constexpr uint64_t kCacheShare = 4;
 // And caches of ended generations this one.
 constexpr uint64_t kPrefixShare = 4;
 
-// The running engine, for whom the process's exit must wait. MLX's objects are destroyed by exit handlers, newest
-// first, and some are made long after the engine: so the handler is entered again after each thing that may make one.
+// The engine, once there is one, for whom the process's exit must wait. MLX's objects are destroyed by exit handlers,
+// newest first, and some are made long after the engine: so the handler is entered again after each thing that may make
+// one. It stays when nobody uses it, because MLX keeps the thread of a stream for good: with an engine for each worker
+// that comes and goes, threads would pile up. Never destroyed: what is left of it after the exit handlers holds
+// nothing.
 struct Running {
   std::mutex mutex;
-  std::weak_ptr<Engine> engine;
+  std::shared_ptr<Engine> engine;
 };
 
 Running& running() {
-  static Running instance;
+  static Running& instance = *new Running;
   return instance;
 }
 
@@ -55,11 +58,8 @@ struct Engine::Loading {
 
 std::shared_ptr<Engine> Engine::acquire() {
   const std::lock_guard lock(running().mutex);
-  auto engine = running().engine.lock();
-  if (!engine) {
-    engine = std::shared_ptr<Engine>(new Engine());
-    running().engine = engine;
-  }
+  auto& engine = running().engine;
+  if (!engine) engine = std::shared_ptr<Engine>(new Engine());
   return engine;
 }
 
@@ -71,7 +71,7 @@ void Engine::stop_before_exit() {
     std::shared_ptr<Engine> engine;
     {
       const std::lock_guard lock(running().mutex);
-      engine = running().engine.lock();
+      engine = running().engine;
     }
     if (engine) engine->halt();
   });

@@ -1,6 +1,6 @@
 // The one MLX thread of the process: a job queue, the models it holds, and the loop that steps them.
-// Every array is made, evaluated and freed here. Environments (the main thread, each worker) share it; the last one
-// out stops it. Knows no N-API. Thread: the public functions may be called from any thread.
+// Every array is made, evaluated and freed here. Environments (the main thread, each worker) share it; once started it
+// stays until the process exits. Knows no N-API. Thread: the public functions may be called from any thread.
 
 #pragma once
 
@@ -48,8 +48,8 @@ class Task {
 
 class Engine {
  public:
-  // The process's engine, started when nobody holds it yet. It also ends before MLX's own objects do when the process
-  // exits past the environments' cleanup (process.reallyExit, exit() from another library).
+  // The process's engine, started by the first who asks. When the process exits it ends before MLX's own objects do,
+  // whichever way that is (process.exit, process.reallyExit, exit() from another library).
   static std::shared_ptr<Engine> acquire();
   ~Engine();
   Engine(const Engine&) = delete;

@@ -26,7 +26,7 @@ struct Environment {
   }
 
   // On exit and in the cleanup hook, whichever comes first. First nothing more is delivered, then the engine lets go of
-  // what is ours; it may take the rest of one step. The last environment stops the engine.
+  // what is ours; it may take the rest of one step.
   void close() {
     if (std::exchange(closed, true)) return;
     channel->close();

@@ -7,7 +7,7 @@ import path from 'node:path';
 
 import { expect, it } from 'vitest';
 
-import { runScript } from '../helpers/child.js';
+import { builtPackage, runScript } from '../helpers/child.js';
 import { ownGoldens } from '../models/golden-cases.js';
 
 interface Kept {
@@ -116,4 +116,28 @@ it('memory comes back when a model is disposed', async () => {
   // What runs at once takes hundreds of megabytes here, of a model of three.
   expect(busy! - before!).toBeGreaterThan(100 * 2 ** 20);
   expect(after! - before!).toBeLessThan(0.5 * (busy! - before!));
+});
+
+it('workers that come and go leave no thread behind', async () => {
+  const ended = await runScript(`
+    import { readdirSync, existsSync } from 'node:fs';
+    import { Worker } from 'node:worker_threads';
+    const threads = () => existsSync('/proc/self/task') ? readdirSync('/proc/self/task').length : 0;
+    const source = \`import(${JSON.stringify(builtPackage)}).then(async ({ load }) => {
+      const { workerData } = await import('node:worker_threads');
+      const model = await load('builtin');
+      const answer = model.generate('Hello', { ignoreEos: true });
+      for await (const piece of answer) break;
+      if (workerData % 2 === 0) process.exit();
+      await model.dispose();
+    })\`;
+    const one = (workerData) => new Promise((resolve, reject) =>
+      new Worker(source, { eval: true, workerData }).once('error', reject).once('exit', resolve));
+    await one(0);
+    const before = threads();
+    for (let i = 1; i <= 8; i++) await one(i);
+    console.log(JSON.stringify({ before, after: threads() }));`);
+  expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' });
+  const { before, after } = JSON.parse(ended.stdout) as Record<string, number>;
+  expect(after).toBeLessThanOrEqual(before!);
 });
