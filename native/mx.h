@@ -286,6 +286,15 @@ std::optional<Attended> fused_cached_attention(const Array& q, const Array& k, c
 // Ids [B] of the largest scores of [B, V] and their log-probabilities, float32, where this device has a kernel for it.
 std::optional<std::pair<Array, Array>> fused_greedy(const Array& scores);
 
+// Id [1] drawn from scores [1, V] by `key` and its log-probability [1], float32, where this device has a kernel for it:
+// what sampler.cpp composes else. Filters that are off: top_p of 0 or 1, top_k and min_p of 0.
+struct SamplingFilters {
+  float temperature, top_p, min_p;
+  int top_k;
+};
+std::optional<std::pair<Array, Array>> fused_sample(const Array& scores, const Array& key,
+                                                    const SamplingFilters& filters);
+
 // Recurrences in one primitive where this device has a kernel for them, nothing elsewhere; recurrence.h tells the
 // shapes. The result y has the type of the first argument.
 std::optional<std::pair<Array, Array>> fused_gated_delta(const Array& q, const Array& k, const Array& v, const Array& g,

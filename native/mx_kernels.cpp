@@ -266,6 +266,14 @@ std::optional<std::pair<Array, Array>> fused_greedy(const Array& scores) {
   return std::pair{Array::adopt(ids), Array::adopt(logprobs)};
 }
 
+std::optional<std::pair<Array, Array>> fused_sample(const Array& scores, const Array& key,
+                                                    const SamplingFilters& filters) {
+  const auto [id, logprob] = kernels::sample(
+      scores.ctx(), key.ctx(), {filters.temperature, filters.top_p, filters.min_p, filters.top_k}, stream.ctx);
+  if (id == nullptr) return std::nullopt;
+  return std::pair{Array::adopt(id), Array::adopt(logprob)};
+}
+
 namespace {
 
 using Recurred = std::optional<std::pair<Array, Array>>;

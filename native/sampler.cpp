@@ -53,10 +53,44 @@ Array Sampler::operator()(const Array& logprobs) {
   return mx::categorical(kept * constant(1 / params_.temperature), draw);
 }
 
+std::optional<std::pair<Array, Array>> Sampler::fused(const Array& scores) {
+  if (greedy()) return mx::fused_greedy(scores);
+  const auto [next, draw] = mx::random_split(key_);
+  auto chosen = mx::fused_sample(scores, draw, {params_.temperature, params_.top_p, params_.min_p, params_.top_k});
+  if (chosen) key_ = next;
+  return chosen;
+}
+
+namespace {
+
+// By one primitive a row, or nothing.
+std::optional<Sampled> fused_sample(const Array& logits, const std::vector<Sampler*>& samplers) {
+  const int rows = logits.dim(0);
+  std::vector<Array> tokens, logprobs;
+  std::vector<Sampler> before;
+  for (int row = 0; row < rows; ++row) {
+    Sampler& sampler = *samplers[static_cast<size_t>(row)];
+    before.push_back(sampler);
+    const auto chosen = sampler.fused(rows == 1 ? logits : mx::slice(logits, 0, row, row + 1));
+    if (!chosen) {
+      for (size_t i = 0; i < before.size(); ++i) *samplers[i] = before[i];
+      return std::nullopt;
+    }
+    tokens.push_back(chosen->first);
+    logprobs.push_back(chosen->second);
+  }
+  if (rows == 1) return Sampled{tokens.front(), logprobs.front()};
+  return Sampled{mx::concatenate(tokens, 0), mx::concatenate(logprobs, 0)};
+}
+
+}  // namespace
+
 Sampled sample(const Array& logits, const std::vector<Sampler*>& samplers) {
   const bool greedy = std::all_of(samplers.begin(), samplers.end(), [](const Sampler* s) { return s->greedy(); });
   if (greedy) {
     if (const auto chosen = mx::fused_greedy(logits)) return {chosen->first, chosen->second};
+  } else if (auto chosen = fused_sample(logits, samplers)) {
+    return *chosen;
   }
   const Array scores = mx::astype(logits, mx::Type::f32);
   const Array total = mx::logsumexp(scores, -1, true);  // [B, 1]

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "mx.h"
@@ -27,6 +29,9 @@ class Sampler {
   bool greedy() const { return params_.temperature == 0; }
   // logprobs [1, V] float32 to an id [1]; advances the random state unless greedy.
   Array operator()(const Array& logprobs);
+  // The same by one primitive from scores [1, V] of any floating-point type, with the log-probability [1] of the id,
+  // float32; nothing where this device has none, and then the random state stays.
+  std::optional<std::pair<Array, Array>> fused(const Array& scores);
 
  private:
   SamplingParams params_;

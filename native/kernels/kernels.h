@@ -36,6 +36,13 @@ void* softmax(const void* x, const void* stream);
 void* argmax(const void* x, const void* stream);  // uint32, the first of equals
 // Places [..] of the largest scores of x [.., V], uint32, and their log-probabilities [..], float32.
 std::pair<void*, void*> greedy(const void* scores, const void* stream);
+// A token drawn from scores [1, V] by a random key [2], as native/sampler.cpp composes it, and its log-probability:
+// uint32 [1] and float32 [1]. Filters that are off: top_p of 0 or 1, top_k and min_p of 0.
+struct SamplingFilters {
+  float temperature, top_p, min_p;
+  int top_k;
+};
+std::pair<void*, void*> sample(const void* scores, const void* key, const SamplingFilters& filters, const void* stream);
 void* log_sum_exp(const void* x, const void* stream);         // of float32, keeping the axis
 void* add(const void* a, const void* b, const void* stream);  // b may be a vector beside a product of few rows
 

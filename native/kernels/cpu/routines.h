@@ -119,6 +119,8 @@ struct Routines {
   int64_t (*argmax)(Type type, const void* x, int64_t count);
   float (*sum_exponentials)(Type type, const void* x, float most,
                             int64_t count);  // of x - most; `most` as they have it
+  // Exponentials of x - most that are those of MLX's own operation to the bit.
+  void (*exponentials)(const float* x, float most, float* y, int64_t count);
 
   // --- y = x times the transpose of w --------------------------------------------------------------------------------
   // Few rows: `prepare_few` brings one row of x into the order in which codes are unpacked, `few` multiplies `rows`

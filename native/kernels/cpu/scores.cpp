@@ -1,10 +1,8 @@
 // What sampling needs of the scores over a vocabulary, in one pass on all threads: the largest, and the logarithm of
 // the sum of exponentials. Stock MLX takes 150,000 scores on one thread, an exponential at a time.
 
-#include <cmath>
-#include <limits>
+#include "kernels/cpu/scores.h"
 
-#include "kernels/cpu/primitive.h"
 #include "kernels/kernels.h"
 
 namespace mlxk::kernels {
@@ -12,15 +10,9 @@ namespace {
 
 constexpr size_t kPiece = 8192;  // scores
 
-struct Summary {
-  float largest = -std::numeric_limits<float>::infinity();
-  int64_t place = 0;  // of the largest, the first of equals; one that is not a number counts as largest
-  float total = 0;    // of exponentials relative to it
-
-  float log_sum() const { return largest + std::log(total); }
-};
-
 bool above(float a, float b) { return a > b || (std::isnan(a) && !std::isnan(b)); }
+
+}  // namespace
 
 Summary summary_of(Type type, const uint8_t* row, size_t count) {
   std::vector<Summary> parts((count + kPiece - 1) / kPiece);
@@ -41,6 +33,8 @@ Summary summary_of(Type type, const uint8_t* row, size_t count) {
   for (const Summary& part : parts) whole.total += part.total * std::exp(part.largest - whole.largest);
   return whole;
 }
+
+namespace {
 
 // inputs: scores [.., V]. outputs: places [..] and their log-probabilities [..].
 class Greedy final : public CpuPrimitives {

@@ -23,6 +23,7 @@ constinit const Routines kRoutines{
     .rotate = rotate,
     .argmax = argmax,
     .sum_exponentials = sum_exponentials,
+    .exponentials = exponentials,
     .few_size = few_size,
     .few_scratch = few_scratch,
     .prepare_few = prepare_few,

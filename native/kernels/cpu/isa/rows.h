@@ -17,5 +17,6 @@ void rotate(Type type, const void* x, const float* cosines, const float* sines, 
             void* y);
 int64_t argmax(Type type, const void* x, int64_t count);
 float sum_exponentials(Type type, const void* x, float most, int64_t count);
+void exponentials(const float* x, float most, float* y, int64_t count);
 
 }  // namespace mlxk::kernels::MLXK_ISA
