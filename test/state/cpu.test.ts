@@ -49,6 +49,25 @@ describe('the CPU', () => {
     expect(await answer('{}', { MLXK_KERNELS: 'off' })).toBe(best);
   });
 
+  it('draws the same tokens by a seed with its best kernels, its plainest, and none', async () => {
+    const drawn = (env: Record<string, string>) =>
+      runScript(
+        `const model = await load(${FOLDER});
+        const filters = [{}, { topP: 0.9 }, { topK: 7 }, { minP: 0.05 }, { topP: 0.95, topK: 30, minP: 0.001 }];
+        const answers = filters.map((filter, seed) =>
+          model.generate({ tokens: [5, 6, 7] }, { maxTokens: 16, temperature: 1.2, seed, ...filter }));
+        answers.push(model.generate({ tokens: [5, 6, 7] }, { maxTokens: 16 }));
+        console.log(JSON.stringify((await Promise.all(answers)).map(({ tokens }) => tokens)));
+        await model.dispose();`,
+        { env },
+      );
+    const best = await drawn({});
+    expect(best).toMatchObject({ code: 0, signal: null });
+    expect(new Set((JSON.parse(best.stdout) as number[][]).map(String)).size).toBe(6);
+    expect((await drawn({ MLXK_CPU_ISA: 'portable' })).stdout).toBe(best.stdout);
+    expect((await drawn({ MLXK_KERNELS: 'off' })).stdout).toBe(best.stdout);
+  });
+
   it.each([
     ['MLXK_CPU_ISA', 'sse9', 'cpu_isa_invalid'],
     ['MLXK_THREADS', '0', 'threads_invalid'],
