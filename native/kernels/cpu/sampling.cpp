@@ -2,7 +2,8 @@
 // own operations draw from the same key, to the bit, where these sort the whole vocabulary.
 //
 // Formulas: native/sampler.cpp, and of the draw mlx::core::random::categorical 0.32.2 for one row: the cumulative
-// weights are searched for a uniform number. Sums are made in its order, one number after the other.
+// weights are searched for a uniform number. Sums are made in the order of its Linux builds, one number after the
+// other.
 
 #include <algorithm>
 #include <array>
