@@ -4,7 +4,13 @@
 
 import { createInterface, type Interface } from 'node:readline';
 
-import type { GenerateOptions, GenerateResult, Message, Model } from '../index.js';
+import {
+  type GenerateOptions,
+  type GenerateResult,
+  type Message,
+  MlxkError,
+  type Model,
+} from '../index.js';
 import type { Interrupts } from './interrupt.js';
 import type { Output } from './output.js';
 
@@ -51,9 +57,11 @@ export async function chat(settings: ChatSettings): Promise<void> {
     const question: Message = { role: 'user', content: line };
     await output.write('\nAssistant: ');
     try {
-      const result = await answer(settings, [...history, question], line);
-      history.push(question, { role: 'assistant', content: result.text.trim() });
+      history.push(question);
+      const result = await answerWithRoom(settings, history, line);
+      history.push({ role: 'assistant', content: result.text.trim() });
     } catch (error) {
+      history.pop();
       output.note(`[ERROR] ${error instanceof Error ? error.message : String(error)}`);
     }
     await output.write('\n');
@@ -61,6 +69,32 @@ export async function chat(settings: ChatSettings): Promise<void> {
   interrupts.beforeLeaving = undefined;
   reader.close();
   await output.write('\nGoodbye!\n');
+}
+
+/**
+ * Answers the last message of `history`. Turns at its beginning go where the conversation has outgrown the context, and
+ * all stay where the question alone is too long.
+ */
+async function answerWithRoom(
+  settings: ChatSettings,
+  history: Message[],
+  line: string,
+): Promise<GenerateResult> {
+  const kept = [...history];
+  const first = kept[0]?.role === 'system' ? 1 : 0;
+  for (;;) {
+    try {
+      const result = await answer(settings, kept, line);
+      const turns = (history.length - kept.length) / 2;
+      if (turns > 0) settings.output.note(`[Left out for want of room: the first ${turns} turns]`);
+      history.splice(0, history.length, ...kept);
+      return result;
+    } catch (error) {
+      const isFull = error instanceof MlxkError && error.reason === 'context_overflow';
+      if (!isFull || kept.length <= first + 1) throw error;
+      kept.splice(first, 2);
+    }
+  }
 }
 
 async function answer(

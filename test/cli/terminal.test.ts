@@ -74,6 +74,28 @@ describe('a conversation at the terminal', () => {
     expect(code).toBe(0);
   });
 
+  it('goes on when it outgrows the context, without its first turns', async () => {
+    const long = 'x '.repeat(300).trim();
+    const turn: Step[] = [{ send: `${long}\r` }, { wait: 'Assistant: ' }, { wait: 'You: ' }];
+    const { code, output } = await session(
+      ['builtin', '--max-tokens', '2', '--system', 'short'],
+      [
+        { wait: 'You: ' },
+        ...[1, 2, 3, 4].flatMap(() => turn),
+        { send: `${'x '.repeat(1500).trim()}\r` },
+        { wait: '[ERROR] the prompt has' },
+        { wait: 'You: ' },
+        { send: 'hello\r' },
+        { wait: 'Assistant: ' },
+        { wait: 'You: ' },
+        { send: 'quit\r' },
+      ],
+    );
+    expect(code).toBe(0);
+    expect(count(output, '[ERROR]')).toBe(1);
+    expect(output).toMatch(/\[Left out for want of room: the first \d turns\]/);
+  });
+
   it('does not compute again what was said before', async () => {
     const { output } = await session(
       [folder, '--max-tokens', '5', '--verbose'],
