@@ -12,8 +12,6 @@
 namespace mlxk::kernels {
 namespace {
 
-size_t parts_of(const PackedFormat& f) { return f.format == Format::dense ? 1 : f.format == Format::affine ? 3 : 2; }
-
 // The batch of x that each index is for: the batch axes of x broadcast to the shape of the indices.
 std::vector<size_t> sources_of(const array& x, const array& indices) {
   const mlx::core::Shape& shape = indices.shape();
@@ -57,7 +55,7 @@ class GatherLinear final : public CpuPrimitive {
     size_t at = 2;
     for (const PackedFormat& f : recipe.formats) {
       work.projections.push_back({MatrixLayout(f.format, f.group, f.bits, inputs, at, x.shape(-1))});
-      at += parts_of(f);
+      at += arrays_of(f.format);
       if (!recipe.bias) continue;
       work.projections.back().bias_type = *type_of(inputs[at]);
       work.projections.back().bias.emplace(inputs[at++]);

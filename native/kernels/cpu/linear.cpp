@@ -25,8 +25,6 @@ struct Recipe {
   size_t results() const { return finish == Finish::none ? formats.size() : 1; }
 };
 
-size_t arrays_of(const PackedFormat& f) { return f.format == Format::dense ? 1 : f.format == Format::affine ? 3 : 2; }
-
 // Reads rows of x, through the norm where there is one.
 class Reader {
  public:
@@ -75,7 +73,7 @@ class Linear final : public CpuPrimitives {
     size_t at = recipe.norm_weight ? 2 : 1;
     for (const PackedFormat& f : recipe.formats) {
       layouts.emplace_back(f.format, f.group, f.bits, inputs, at, inputs[0].shape(-1));
-      at += arrays_of(f);
+      at += arrays_of(f.format);
     }
     std::vector<Results> results;
     for (array& output : outputs) results.push_back({type, output.data<uint8_t>(), output.shape(-1)});

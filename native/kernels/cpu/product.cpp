@@ -252,7 +252,7 @@ MatrixLayout::MatrixLayout(Format format, int group, int bits, const std::vector
   matrix_.groups = group == 0 ? 0 : row_width / group;
   matrix_.row_bytes = static_cast<int64_t>(w.shape(-1)) * static_cast<int64_t>(w.itemsize());
   experts_stride_ = matrix_.row_bytes * matrix_.outputs;
-  const size_t count = format == Format::dense ? 1 : format == Format::affine ? 3 : 2;
+  const size_t count = arrays_of(format);
   for (size_t i = 0; i < count; ++i) parts_.emplace_back(inputs[at + i]);
   if (count > 1) {
     scales_stride_ = int64_t{matrix_.outputs} * matrix_.groups * static_cast<int64_t>(inputs[at + 1].itemsize());

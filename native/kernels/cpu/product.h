@@ -39,6 +39,9 @@ using BundleFinish = std::function<void(size_t bundle, size_t first, size_t last
 void multiply_rows(const std::vector<RowProduct>& products, size_t bundle, size_t count, const ReadRow& read, Type x,
                    const BundleFinish& finish);
 
+// How many arrays hold a matrix: the weight, scales, biases.
+inline size_t arrays_of(Format format) { return format == Format::dense ? 1 : format == Format::affine ? 3 : 2; }
+
 // What is known of a matrix before its data is: how arrays hold it. With experts the first axis tells them apart.
 class MatrixLayout {
  public:
